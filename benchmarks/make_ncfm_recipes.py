@@ -4,12 +4,18 @@
 
 `benchmarks/published/ncfm_settings.csv` holds the settings of the released runs, `ncfm_results.csv` the paper's tables. A recipe
 holds what differs from the method's preset, so that these recipes are to be written again when that changes; a test compares.
+
+The release's step sizes are of pixels in [0, 1], Limbeck's of what networks take. With s the mean of the channels' deviations,
+AdamW, whose steps do not depend on how long gradients are, has lr / s here, and SGD lr / s²; to two digits, because channels
+differ by one or two hundredths.
 """
 
+from statistics import mean
 from typing import Any
 
 from make_published_recipes import IMAGES, rows, text_of, write
 
+from limbeck.data.constants import CONSTANTS
 from limbeck.recipes import settings_from_plain
 from limbeck.runs.settings import flat
 from limbeck.runtime.fingerprint import plain
@@ -27,7 +33,8 @@ SOURCES = {
 def settings(row: dict[str, str]) -> dict[str, Any]:
     """The published settings as dotted keys of Limbeck's."""
     source, normalised = SOURCES.get(row["dataset"], (f"imagenet:{row['dataset']}", "imagenet"))
-    adamw, lr = row["optimization.optimizer"] == "adamw", float(row["optimization.lr_img"])
+    adamw, lr, s = row["optimization.optimizer"] == "adamw", float(row["optimization.lr_img"]), mean(CONSTANTS[normalised][1])
+    step = lr * float(row["optimization.lr_scale_adam"]) / s if adamw else lr / s**2
     return {
         "data.source": source,
         "data.size": int(row["dataset.size"]) if source.startswith("imagenet:") else None,
@@ -52,9 +59,10 @@ def settings(row: dict[str, str]) -> dict[str, Any]:
         "parametrisation.kind": "multi" if int(row["condense.factor"]) > 1 else "pixels",
         "parametrisation.factor": int(row["condense.factor"]),
         "outer.iterations": int(row["condense.niter"]),
-        "outer.lr_img": lr * float(row["optimization.lr_scale_adam"]) if adamw else lr,
+        "outer.lr_img": float(f"{step:.2g}"),
         "outer.img_momentum": float(row["optimization.mom_img"]),
         "outer.img_optimiser": row["optimization.optimizer"],
+        **({"outer.img_weight_decay": float(row["train.weight_decay"])} if adamw else {}),
         "eval.protocol": "ncfm-2025",
         "eval.epochs": int(row["train.evaluation_epochs"]),
     }
@@ -81,10 +89,12 @@ def _header(name: str, row: dict[str, str], figure: str) -> list[str]:
         "",
         f"Paper:    {PAPER}",
         f"Expected: the paper's {figure} %; not run here",
-        "Differs:  the paper distils with colours, crops and cutouts alone; it prints the best look at the test images, here",
-        "          beside the last one, and looks more often from 50 images per class on and on Tiny ImageNet. How its",
-        "          pretrained networks change their step size, AdamW's betas and decay and what images are normalised by are in no",
-        "          table: a constant step, torch's, and the usual numbers",
+        "Differs:  the release distils with colours, crops and cutouts alone, steps once for each part of the loss of every class",
+        "          where this takes one step along the sum, clamps pixels and halves the step on a plateau (docs/fidelity.md).",
+        "          The paper prints the best look at the test images, here beside the last one, and looks more often from 50",
+        "          images per class on and on Tiny ImageNet. How its pretrained networks change their step size, AdamW's betas",
+        "          and what images are normalised by are in no table: a constant step, torch's, and the usual numbers, in whose",
+        "          units lr_img is",
         "Time:     not run here; `limbeck plan` predicts it",
         "Hardware: a CUDA GPU; the paper used an A100",
         f"Command:  limbeck distill {name}{root}",

@@ -8,7 +8,7 @@ Each image is changed on its own, then images are mixed in pairs, in this order:
              width / height on that of `ratio`, its place uniform within the image. A pair that gives a box wider or higher than
              the image is drawn again, nine times at most; then the largest box of an accepted shape is taken from the middle.
     flip     y[i, j] = x[i, W−1−j]                 with probability ½
-    roll     y[i, j] = x[(i − a) mod H, (j − b) mod W],  integers |a|, |b| ≤ `roll` (SRe2L)
+    roll     y[i, j] = x[(i − a) mod H, (j − b) mod W],  integers a, b from 0 to `roll` (SRe2L)
     mix      with a partner i' (a permutation of the batch) and λ from Beta(α, α), one for the batch:
              mixup    λ x_i + (1 − λ) x_i'
              cutmix   x_i with a box of x_i' pasted in: sides √(1 − λ) of the image's, centred anywhere, cut off at the borders;
@@ -53,7 +53,7 @@ class Views(Checked, Record):
         mix: how pairs of images are mixed.
         alpha: α of the distribution of λ, above 0.
         mix_share: the share of batches that are mixed.
-        roll: the greatest shift, in pixels.
+        roll: the greatest shift down and to the right, in pixels.
 
     Raises:
         UsageError: when a value is not accepted.
@@ -137,7 +137,7 @@ def draw(views: Views, generator: torch.Generator, shape: Sequence[int]) -> View
     if views.crop_scale is not None:
         boxes = _boxes(views.crop_scale, views.ratio, generator, number, height, width)
     flipped = torch.rand(number, generator=generator) < 0.5 if views.flip else None
-    shifts = torch.randint(-views.roll, views.roll + 1, (number, 2), generator=generator) if views.roll else None
+    shifts = torch.randint(views.roll + 1, (number, 2), generator=generator) if views.roll else None
     each = ViewDraw(order, boxes, flipped, shifts)
     if views.mix == "none":
         return each

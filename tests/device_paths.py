@@ -277,9 +277,8 @@ def _sre2l(device: torch.device) -> None:
     preprocessing = rehearsed(device, "dm").preprocessing
     for prepared in (preprocessing, whitening()):
         recovery = Recovery(teacher, prepared, SHAPE, CLASSES, 2, Sre2lSettings(iterations=2, batch_size=5), 0, device)
-        state = recovery.start()
-        for iteration in range(2):
-            there(device, recovery.step(state, 0, iteration), state["images"], state["mean"])
+        state = recovery.run(recovery.start(), lambda state, loss: there(device, loss, state["images"], state["mean"]))
+        assert int(state["done"]) == 4
 
 
 def whitening() -> Whiten:

@@ -126,6 +126,8 @@ def main() -> int:
             leaves = tree_leaves((args, kwargs))
             if not any(isinstance(one, FakeTensor) or getattr(one, "type", None) == "cuda" for one in leaves):
                 return func(*args, **kwargs)
+            if func is torch.ops.aten._local_scalar_dense.default and args[0].dtype == torch.bool:
+                return True  # nothing speaks against it
             with self.fake:
                 return func(*args, **kwargs)
 

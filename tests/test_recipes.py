@@ -123,7 +123,11 @@ def test_published_settings_of_ncfm_are_loaded_key_by_key(row: dict[str, str]) -
         f"ConvNetD{row['network.depth']}",
         row["train.evaluation_epochs"],
     ]
-    assert outer.lr_img == {"adamw": 0.001, "sgd": 0.01}[row["optimization.optimizer"]]  # the former is scaled by a tenth
+    # Published are steps of pixels in [0, 1]: AdamW's do not depend on the gradient's length, SGD's go with it.
+    scale, power = {"adamw": (float(row["optimization.lr_scale_adam"]), 1), "sgd": (1.0, 2)}[row["optimization.optimizer"]]
+    std = fit_preprocessing(s.data, GREY).tensors()["std"].mean().item()
+    assert outer.lr_img * std**power == pytest.approx(scale * float(row["optimization.lr_img"]), rel=0.01)
+    assert not outer.adamw or outer.img_weight_decay == float(row["train.weight_decay"]) == 5e-4
     assert (own.frequencies, own.amplitude, own.phase, own.scale, own.calibration) == (4096, 0.5, 0.5, 300.0, 1.0)
     assert (s.parametrisation.kind, str(s.parametrisation.factor)) == ("multi", row["condense.factor"])
     assert (own.sampling, own.sampling_lr, s.labels, s.method) == ("normal", 1e-3, "hard", "ncfm")

@@ -70,6 +70,17 @@ def test_published_settings_have_no_tuned_ones_beside_them() -> None:
     assert (ftd.outer.lr_img, ftd.outer.max_match_loss, ftd.outer.ema_decay, ftd.experts.alpha) == (10_000.0, 1.5, 0.999, 0.4)
 
 
+@pytest.mark.parametrize(
+    ("method", "optimiser"),
+    [("edf", "gsam"), ("pad", "gsam"), ("datm", "gsam"), ("ftd", "gsam"), ("mtt", "sgd"), ("tesla", "sgd")],
+)
+def test_experts_are_trained_as_the_method_was_published(method: str, optimiser: str) -> None:
+    made = load_recipe("imagenette/ConvNetD5/edf-ipc1", {"method": method})
+    assert made.experts.optimiser == optimiser
+    assert made.outer.max_match_loss == 1.5  # in units of the loss, as are the step sizes that stay
+    assert load_recipe("imagenette/ConvNetD5/edf-ipc1", {"method": method, "experts.optimiser": "gsam"}).experts.optimiser == "gsam"
+
+
 def test_the_augmentation_that_stays_is_said() -> None:
     """What all are evaluated by is the recipe's; where the method was published with another, a note says so."""
     recipe = "imagenette/ConvNetD5/edf-ipc1"

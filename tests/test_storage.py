@@ -318,6 +318,30 @@ def test_a_network_file_system_that_has_next_to_nothing(run: Run, tmp_path: Path
     assert torch.equal(held.images, DistilledSet.load("again").images)
 
 
+@pytest.mark.parametrize("other", ["reader", "writer"])
+def test_another_process_does_not_keep_a_folder_from_its_place(other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the old one has stepped aside, a reader brings it back, or a writer puts one of its own there."""
+    path, replace, seen = tmp_path / "set", os.replace, list[str]()
+    _like_nfs(monkeypatch)
+
+    def replaced(source: str | Path, target: str | Path) -> None:
+        replace(source, target)
+        if Path(target).name == "old" and not seen:
+            seen.append(other)
+            if other == "reader":
+                run_files.restore(path)
+            else:
+                path.mkdir()
+                (path / "file").write_text("theirs")
+
+    monkeypatch.setattr(os, "replace", replaced)
+    for text in ("old", "new"):
+        with run_files.new_folder(path) as folder:
+            (folder / "file").write_text(text)
+    assert seen and (path / "file").read_text() == "new"
+    assert os.listdir(tmp_path) == ["set"]
+
+
 def test_what_somebody_has_open_does_not_keep_a_folder_from_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """NFS keeps a file that is removed while it is open, under another name, and the folder with it."""
 

@@ -234,8 +234,8 @@ def test_flips_rolls_and_partners() -> None:
     assert chosen.flipped is not None and chosen.shifts is not None and chosen.partner is not None
     assert chosen.flipped.double().mean().item() == pytest.approx(0.5, abs=0.02)
     for axis in (0, 1):
-        counts = torch.bincount(chosen.shifts[:, axis] + 2)
-        assert len(counts) == 5 and ((counts - 4000).abs() < 5 * math.sqrt(4000)).all()
+        counts = torch.bincount(chosen.shifts[:, axis])  # 0, 1 and 2: none to the other side
+        assert len(counts) == 3 and ((counts - 20000 / 3).abs() < 5 * math.sqrt(20000 / 3)).all()
     assert torch.equal(chosen.partner.sort().values, torch.arange(20000))
 
 

@@ -1,13 +1,14 @@
 """What a command is, and the parser that all of them share: errors of one line instead of argparse's usage text."""
 
 import argparse
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.notices import by_kind
@@ -19,15 +20,6 @@ if TYPE_CHECKING:
     from limbeck.studies.matrix import Running
 
 
-class Grid(Protocol):
-    """What a grid has found."""
-
-    @property
-    def failed(self) -> Mapping[str, str]:
-        """The last words of cells that failed, by name."""
-
-
-Found = TypeVar("Found", bound=Grid)
 WIDTH = 79  # of what --help prints
 
 
@@ -73,7 +65,7 @@ class Command:
         show: prints the same for people.
         resume: what to add to an interrupted command line in order to go on; None when it starts anew anyway.
         actions: commands of its own, by the word behind its name: `limbeck experts show`.
-        status: the exit status of what was found.
+        status: the exit status of what was found, once that is printed; a `Failure` that it raises is said in the last line.
         examples: command lines, and what they do.
         keys: what its help calls that which messages of the parts it calls name otherwise.
     """
@@ -188,7 +180,7 @@ def overrides_from(arguments: argparse.Namespace, **options: str | None) -> dict
 
 def is_setting(word: str) -> bool:
     """Whether a word among others is key=value, and not the name of something."""
-    return re.match(r"[a-z]\w*(\.[a-z]\w*)*=", word) is not None and not Path(word).exists()
+    return re.match(r"[a-z]\w*(\.[a-z]\w*)*=", word) is not None and not os.path.exists(word)
 
 
 def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
@@ -252,16 +244,16 @@ def running(arguments: argparse.Namespace) -> "Running":
     )
 
 
-def conclude(found: Found, cells: int, show: Callable[[Found], None]) -> Found:
-    """What a grid of so many cells has found.
+def ended(found: Any) -> int:
+    """The exit status of what a grid has found, if it is a grid's.
 
     Raises:
-        Failure: when cells have failed; what others measured is shown before, because it is not lost with them.
+        Failure: when cells have failed.
     """
-    if found.failed:
-        show(found)
-        raise Failure(f"{len(found.failed)} of {cells} cells failed: {'; '.join(by_kind(found.failed))}")
-    return found
+    failed: Mapping[str, str] = getattr(found, "failed", {})
+    if failed:
+        raise Failure(f"{len(failed)} cell{'s' * (len(failed) > 1)} failed: {'; '.join(by_kind(failed))}")
+    return 0
 
 
 def write_figure(figure: "Figure | None", path: Path) -> dict[str, str]:

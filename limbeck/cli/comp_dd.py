@@ -11,7 +11,7 @@ from limbeck.cli.command import (
     add_grid_arguments,
     add_overrides,
     add_seeds,
-    conclude,
+    ended,
     names,
     numbers,
     running,
@@ -75,7 +75,7 @@ def run(arguments: Namespace) -> "Recovery | Submission":
         found = run_benchmark(benchmark, parts, cells, notes, work.folder, how)
         figure = write_figure(recovery_figure(found.tables, found.levels), work.folder / "recovery.png")
     paths = {name: work.named(path) for name, path in {**found.paths, **figure}.items()}
-    return conclude(replace(found, paths=paths), len(cells), print_lines)
+    return replace(found, paths=paths)
 
 
 def show(found: "Recovery | Submission") -> None:
@@ -108,6 +108,7 @@ COMMAND = Command(
     run=run,
     keys={"output": "--output"},
     show=show,
+    status=ended,
     resume=(),  # finished cells are taken from the folder, others go on
     examples={
         "limbeck comp-dd --scenes --methods edf,datm,random": "on the built-in images",

@@ -14,7 +14,7 @@ from limbeck.cli.command import (
     add_seeds,
     add_skip_bad,
     add_trust,
-    conclude,
+    ended,
     is_setting,
     names,
     numbers,
@@ -90,7 +90,7 @@ def run(arguments: Namespace) -> "Table":
         table = compare_cells(cells, work.folder, pairs=pairs, title=title, running=running(arguments))
         figure = write_figure(comparison_figure(table.sections), work.folder / "comparison.png")
     paths = {name: work.named(path) for name, path in {**table.paths, **figure}.items()}
-    return conclude(replace(table, paths=paths), len(cells), print_lines)
+    return replace(table, paths=paths)
 
 
 def entrants(arguments: Namespace, recipes: Sequence[str]) -> "list[Entrant]":
@@ -152,6 +152,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     show=print_lines,
+    status=ended,
     keys={"recipe": "RECIPE", "output": "--output"},
     resume=(),  # finished cells are taken from the folder, others go on
     examples={

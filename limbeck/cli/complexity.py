@@ -244,7 +244,7 @@ def _extremes(found: "Complexity") -> "dict[str, list[Picture]]":
 def _slug(source: str) -> str:
     """The source's name as that of a folder."""
     path = Path(source)
-    return re.sub(r"[^\w.-]+", "-", path.stem if path.exists() else source).strip("-.") or "images"
+    return re.sub(r"[^\w.-]+", "-", path.stem if os.path.exists(path) else source).strip("-.") or "images"
 
 
 COMMAND = Command(

@@ -20,7 +20,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="KIND,…",
         nargs="?",
         const=ASK,
-        help="remove what the cache holds of these kinds, or of `all`; without a name, ask; all is made anew when it is needed",
+        help="remove what the cache holds of these kinds, or of `all`; without a name, ask; all is made anew when it is needed,"
+        " but for `work` that is not at its URL yet, which goes by its name alone",
     )
 
 

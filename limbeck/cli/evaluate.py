@@ -1,5 +1,6 @@
 """`limbeck evaluate`: train fresh networks on small sets, on as many random real images, and on the full data; `limbeck export`."""
 
+import os
 from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
 from functools import partial
@@ -94,14 +95,15 @@ def run(arguments: Namespace) -> "Evaluation":
     overrides = overrides_from(arguments, **options)
     if any(word.startswith(zoo.PREFIX) for word in arguments.path):
         overrides = {**AS_ON_CARDS, **overrides}
-    more = () if _says_how_it_was_made(arguments, paths[0]) else OF_OTHERS
+    stored = _stored(arguments, paths[0])
+    open_keys = CHANGEABLE if stored is not None else CHANGEABLE + OF_OTHERS
     for key in overrides:
-        if key in key_types() and not key.startswith(CHANGEABLE + more):
-            raise UsageError(f"{key}: is settled by the distilled set; an evaluation takes {_listed(CHANGEABLE + more)}")
+        if key in key_types() and not key.startswith(open_keys):
+            raise UsageError(f"{key}: is settled by the distilled set; an evaluation takes {_listed(open_keys)}")
     if arguments.until_significant is not None and "eval.seeds" in overrides and not arguments.also:
         seeds = overrides["eval.seeds"]
         raise UsageError(f"eval.seeds: {seeds} is not accepted beside --until-significant, which decides how many are trained")
-    settings = _settings(arguments, paths[0], overrides)
+    settings = _settings(arguments, paths[0], stored, overrides)
 
     from limbeck.runs.evaluate import evaluate
     from limbeck.runtime.plugins import only
@@ -123,27 +125,24 @@ def _listed(starts: tuple[str, ...]) -> str:
     )
 
 
-def _says_how_it_was_made(arguments: Namespace, first: Path) -> bool:
-    """Whether the settings are the set's own; a recipe's, or those of a set that has none, are the user's to change."""
-    if arguments.recipe or not first.exists():
-        return not arguments.recipe
+def _stored(arguments: Namespace, first: Path) -> dict[str, Any] | None:
+    """The settings that the set says it was made under; a recipe's, or those of a set that has none, are the user's to change."""
+    if arguments.recipe:
+        return None
+    if not os.path.exists(first):
+        raise UsageError(f"path: {str(first)!r} is not there")
+
     from limbeck.distilled.set import DistilledSet
 
-    return DistilledSet.is_at(first)
+    return DistilledSet.load(first).metadata.get("settings") if DistilledSet.is_at(first) else None
 
 
-def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> "DistillSettings":
+def _settings(arguments: Namespace, first: Path, stored: dict[str, Any] | None, overrides: dict[str, str]) -> "DistillSettings":
+    from limbeck.evaluation.settings import under_another
     from limbeck.recipes import load_recipe, settings_from_plain
 
     if arguments.recipe:
         return load_recipe(arguments.recipe, overrides, trust=arguments.trust)
-    if not first.exists():
-        raise UsageError(f"path: {str(first)!r} is not there")
-
-    from limbeck.distilled.set import DistilledSet
-    from limbeck.evaluation.settings import under_another
-
-    stored = DistilledSet.load(first).metadata.get("settings") if DistilledSet.is_at(first) else None
     if stored is not None:
         # Whether labels of views were stored with the first set is nothing to the others.
         stored = {key: value for key, value in stored.items() if key != "view_labels"}
@@ -209,9 +208,9 @@ def distilled_folder(path: Path) -> Path:
     Raises:
         UsageError: when `path` is the folder of a run that has not come to its end.
     """
-    if (path / "distilled").is_dir():
+    if os.path.isdir(path / "distilled"):
         return path / "distilled"
-    if (path / "state.json").exists():
+    if os.path.exists(path / "state.json"):
         raise UsageError(f"path: {str(path)!r} is a run that has not ended; finish it with `limbeck distill … --resume`")
     return path
 

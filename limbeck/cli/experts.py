@@ -1,5 +1,6 @@
 """`limbeck experts`: train the expert trajectories of a recipe, or find that they are there; look after stores of them."""
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -49,13 +50,14 @@ class Shown:
 
 @dataclass(frozen=True)
 class Verified:
-    """A store in which nothing is broken or missing."""
+    """What is broken or missing in a store, a line each."""
 
     num_experts: int
+    problems: Sequence[str]
     paths: Mapping[str, str]
 
     def __json__(self) -> Any:
-        return {"verified": {"num_experts": self.num_experts, "problems": []}, "paths": self.paths}
+        return {"verified": {"num_experts": self.num_experts, "problems": list(self.problems)}, "paths": self.paths}
 
 
 @dataclass(frozen=True)
@@ -141,12 +143,7 @@ def run_verify(arguments: Namespace) -> Verified:
 
     store = _store(arguments)
     problems = verify(store, _wants(store, arguments), progress=default_progress())
-    for problem in problems:
-        print(problem)
-    if problems:
-        things = "1 thing is" if len(problems) == 1 else f"{len(problems)} things are"
-        raise Failure(f"{things} broken or missing in {store.place!r}")
-    return Verified(len(store.experts), {"experts": store.place})
+    return Verified(len(store.experts), problems, {"experts": store.place})
 
 
 def add_prune_arguments(parser: ArgumentParser) -> None:
@@ -215,7 +212,7 @@ def run_import(arguments: Namespace) -> Filled:
         place = str(Path(local(place)).expanduser())
         require(not Path(place).exists(), "--output", place, "a new folder")
     for file in files:
-        require(file.is_file(), "FILE", str(file), "a file that exists")
+        require(os.path.isfile(file), "FILE", str(file), "a file that exists")
     check_network_name(settings.network)  # before the data, which may take long to load
     if "data.source" in given:
         data = load_data(settings.data, progress)
@@ -304,8 +301,22 @@ def show_store(found: Shown) -> None:
 
 
 def show_verified(found: Verified) -> None:
-    print(f"{found.num_experts} experts: nothing is broken or missing")
-    print_paths(found)
+    for problem in found.problems:
+        print(problem)
+    if not found.problems:
+        print(f"{found.num_experts} experts: nothing is broken or missing")
+        print_paths(found)
+
+
+def verified(found: Verified) -> int:
+    """The exit status of a store.
+
+    Raises:
+        Failure: where something is broken or missing.
+    """
+    if count := len(found.problems):
+        raise Failure(f"{count} thing{' is' if count == 1 else 's are'} broken or missing in {found.paths['experts']!r}")
+    return 0
 
 
 def show_removed(found: Removed) -> None:
@@ -341,6 +352,7 @@ COMMAND = Command(
             run=run_verify,
             keys={"recipe": "--recipe"},
             show=show_verified,
+            status=verified,
             examples={"limbeck experts verify experts/ --recipe scenes": "whether all that this recipe reads is there and sound"},
         ),
         "prune": Command(

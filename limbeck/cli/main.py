@@ -3,6 +3,7 @@
 Exit status 0: done; 1: failed while running; 2: the input cannot be used; 130, 143, 129: ended by Ctrl-C, SIGTERM, SIGHUP.
 """
 
+import errno
 import os
 import shlex
 import signal
@@ -32,6 +33,7 @@ from limbeck.cli import (
 )
 from limbeck.cli.command import Command, Parser, executing, listing, parser_of
 from limbeck.cli.output import print_json, stdout_to_stderr
+from limbeck.runtime.checked import shown
 from limbeck.runtime.disk import of_disk
 from limbeck.runtime.errors import DiskFailure, Failure, RankLost, UsageError
 from limbeck.runtime.interruption import ENDS_WITH, Interrupted, end_children, end_in_time, handled
@@ -102,9 +104,7 @@ def _done(words: list[str]) -> int:
 def _status(words: list[str]) -> int:
     try:
         with gathered(lambda line: None if silent() else print(line, file=sys.stderr)):
-            status = _run(words)
-        sys.stdout.flush()
-        return status
+            return _run(words)
     except UsageError as error:
         return _end(2, f"error: {_as_typed(error, words)}")
     except Interrupted:
@@ -124,6 +124,8 @@ def _status(words: list[str]) -> int:
             from limbeck.runtime.room import told
 
             return _end(1, f"failed: {told(error)}{_continuation(words)}")
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # which nothing but a word that was given has led to
+            return _end(2, f"error: {shown(error.filename)} is too long for the name of a file")
         first = str(error).strip().partition("\n")[0]
         return _end(1, f"failed: {type(error).__name__}: {first} (LIMBECK_DEBUG=1 shows where)")
 
@@ -138,11 +140,12 @@ def _run(words: list[str]) -> int:
         with executing(arguments):
             found = command.run(arguments)
         command.show(found)
-        return command.status(found)
-    with stdout_to_stderr(), executing(arguments):
-        results = command.run(arguments)
-    print_json(results.to_dict() if hasattr(results, "to_dict") else results)
-    return command.status(results)
+    else:
+        with stdout_to_stderr(), executing(arguments):
+            found = command.run(arguments)
+        print_json(found.to_dict() if hasattr(found, "to_dict") else found)
+    sys.stdout.flush()
+    return command.status(found)
 
 
 def _top_parser() -> Parser:

@@ -87,7 +87,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     show=print_paths,
-    keys={"path": "PATH"},
+    keys={"path": "PATH", "folder": "--figures"},
     examples={
         "limbeck report runs/scenes": "the page of a run, again",
         "limbeck report runs/a runs/b": "two runs side by side",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.cli.command import Command, Read, add_grid_arguments, conclude, is_setting, overrides_from, running, seeds, words
+from limbeck.cli.command import Command, Read, add_grid_arguments, ended, is_setting, overrides_from, running, seeds, words
 from limbeck.cli.output import print_lines
 from limbeck.runtime.errors import UsageError
 
@@ -65,7 +65,7 @@ def run(arguments: Namespace) -> "Reproduction | Listing":
     with working("output", output, shared=True) as work:
         found = run_items(asked, work.folder, running=how, reuse=arguments.reuse)
     paths = {name: work.named(path) for name, path in found.paths.items()}
-    return conclude(replace(found, paths=paths), found.cells, print_lines)
+    return replace(found, paths=paths)
 
 
 COMMAND = Command(
@@ -73,6 +73,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     show=print_lines,
+    status=ended,
     keys={"output": "--output"},
     resume=(),  # finished cells are taken from the folder, others go on
     examples={

@@ -44,7 +44,8 @@ def by_class(annotation: Path, files: Sequence[Path], wnids: Sequence[str], want
         wanted: classes whose files must be there.
 
     Raises:
-        UsageError: when the list cannot be read, does not fit the files, or names a class that does not exist.
+        UsageError: when the list cannot be read, does not fit the files, gives one two classes, or names a class that does not
+            exist.
     """
     rows = _rows(annotation)
     if len(rows[0]) == 1:
@@ -53,9 +54,15 @@ def by_class(annotation: Path, files: Sequence[Path], wnids: Sequence[str], want
         classes = _kit_ids(annotation) if rows[0][0].isdigit() else {}
         named = [(file, classes.get(row[0], row[0])) for file, row in zip(files, rows, strict=True)]
     else:
-        known = {_stem(file.name): file for file in files}
-        by_index = [(name, int(word) if word.isdecimal() else len(wnids), word) for name, word in rows]
-        listed = {_stem(name): wnids[index] if index < len(wnids) else word for name, index, word in by_index}
+        known, listed = dict[str, Path](), dict[str, str]()
+        for file in files:
+            if (other := known.setdefault(_stem(file.name), file)) != file:
+                raise _refusal(annotation, f"does not tell '{other}' and '{file}' apart")
+        by_index = {str(index): wnid for index, wnid in enumerate(wnids)}
+        for name, word in rows:
+            wnid = by_index.get(word.lstrip("0") or "0", word)
+            if (first := listed.setdefault(_stem(name), wnid)) != wnid:
+                raise _refusal(annotation, f"gives {_stem(name)!r} two classes, {first!r:.60} and {wnid!r:.60}")
         if alone := [file for stem, file in known.items() if stem not in listed]:
             raise _refusal(annotation, f"does not name the image '{alone[0]}'")
         if absent := [stem for stem, wnid in listed.items() if stem not in known and wnid in wanted]:
@@ -65,7 +72,7 @@ def by_class(annotation: Path, files: Sequence[Path], wnids: Sequence[str], want
     for file, wnid in named:
         if not WNID.fullmatch(wnid):
             raise _refusal(
-                annotation, f"says that '{file.name}' is of the class {wnid!r}, which is no WordNet id and no known number"
+                annotation, f"says that '{file.name}' is of the class {wnid!r:.60}, which is no WordNet id and no known number"
             )
         groups.setdefault(wnid, []).append(file)
     return {wnid: sorted(members) for wnid, members in groups.items() if wnid in wanted}

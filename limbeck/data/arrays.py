@@ -8,6 +8,7 @@ labels   integers or text, (N,) or (N, 1), or one-hot rows (N, K)
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +20,9 @@ from limbeck.data.resize import resized_array, wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Split, divide, room_for, tested, whole
 from limbeck.runtime.checked import unwritable
+from limbeck.runtime.disk import in_words
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.memory import free_memory
 from limbeck.runtime.progress import NoProgress, Progress
 
 Layout = Literal["auto", "NCHW", "NHWC", "NHW"]
@@ -65,17 +68,22 @@ def assembled(
     labels, classes = dict(zip(images, numbers, strict=True)), Classes(called)
     if note:
         progress.say(f"note: {settings.source}: {note}")
+    splits = {part: whole(images[part], labels[part]) for part in images}
     if settings.classes is not None:
         chosen = classes.choose(settings.classes, settings.source)
-        kept = {part: relabelled(values, chosen) for part, values in labels.items()}
-        images = {part: images[part][positions] for part, (positions, _) in kept.items()}
-        labels, classes = {part: values for part, (_, values) in kept.items()}, classes.take(chosen)
-        if len(labels.get("test", [0])) == 0:
+        splits, classes = {part: _of_classes(split, chosen) for part, split in splits.items()}, classes.take(chosen)
+        if len(splits.get("test", [0])) == 0:
             raise _refusal(settings.source, "has no test image of the classes in data.classes")
-        images = {part: held for part, held in images.items() if len(held) or part != "val"}
-    images = _resized(images, settings, progress)
-    splits = tested({part: whole(images[part], labels[part]) for part in images}, settings)
+        splits = {part: split for part, split in splits.items() if len(split) or part != "val"}
+    splits = tested(_resized(splits, settings, progress), settings)
     return *divide(settings, splits["train"], splits["test"], splits.get("val")), classes.names, settings.source, None, levels
+
+
+def _of_classes(split: Split, chosen: np.ndarray) -> Split:
+    """The images of these classes, in memory on their own; what is memory-mapped stays on the disk."""
+    positions, labels = relabelled(split.labels, chosen)
+    mapped = isinstance(split.storage, np.memmap)
+    return replace(split.take(positions), labels=labels) if mapped else whole(split.storage[positions], labels)
 
 
 def levels_of(arrays: Mapping[str, Any], settings: DataSettings, progress: Progress = NoProgress()) -> Levels | None:
@@ -122,19 +130,31 @@ def pixels(what: str, values: Any, layout: Layout = "auto", levels: Levels | Non
         levels: what is black and white in numbers that are no bytes; None takes floats alone, and 0 and 1 in them.
 
     Raises:
-        UsageError: for another type or shape, numbers that are no pixels, and where the layout leaves a doubt.
+        UsageError: for another type or shape, numbers that are no pixels, more than there is memory for, and where the layout
+            leaves a doubt.
     """
     array = _channels_first(what, array_of(values), layout)
     if array.size == 0:
         raise UsageError(f"{what}with shape {array.shape}, which is empty")
     if array.dtype == np.uint8:
-        return array if isinstance(array, np.memmap) else np.array(array, order="C")
-    if array.dtype.kind not in ("f" if levels is None else "biuf"):
+        if isinstance(array, np.memmap):
+            return array
+    elif array.dtype.kind not in ("f" if levels is None else "biuf"):
         raise UsageError(f"{what}as {array.dtype}; bytes, floats in [0, 1] and whole numbers are accepted")
+    if len(array) > 1:  # a data set with a million items asks for each of them
+        check_room(f"{what}with shape {array.shape}, ", array.size, "; uint8 in a folder of .npy files stays on the disk")
+    if array.dtype == np.uint8:
+        return np.array(array, order="C")
     made = np.empty(array.shape, dtype=np.uint8)
     for begin in range(0, len(array), BLOCK):
         made[begin : begin + BLOCK] = _bytes(what, array[begin : begin + BLOCK], levels, begin)
     return made
+
+
+def check_room(what: str, size: int, advice: str = "") -> None:
+    """Raise `UsageError`, which begins with `what`, unless so many bytes of memory are free."""
+    if size > (free := free_memory(torch.device("cpu"))):
+        raise UsageError(f"{what}which needs {in_words(size)} of memory, where {in_words(free)} are free{advice}")
 
 
 def array_of(values: Any) -> np.ndarray:
@@ -292,21 +312,21 @@ def check_names(names: Sequence[Any]) -> None:
         raise UsageError(f"class_names: {twice[0]!r} names two classes")
 
 
-def _resized(images: Mapping[str, np.ndarray], settings: DataSettings, progress: Progress) -> Mapping[str, np.ndarray]:
+def _resized(splits: dict[str, Split], settings: DataSettings, progress: Progress) -> dict[str, Split]:
     sides = wanted_sides(settings)
-    shapes = {array.shape[2:] for array in images.values()}
+    shapes = {split.storage.shape[2:] for split in splits.values()}
     if sides is None and len(shapes) > 1:
-        sizes = " and ".join(f"x_{part} {array.shape[2]}×{array.shape[3]}" for part, array in images.items())
+        sizes = " and ".join(f"x_{part} {'×'.join(map(str, split.storage.shape[2:]))}" for part, split in splits.items())
         raise UsageError(f"data.size: None does not bring images of several sizes together ({sizes}); give [height, width]")
     if sides is None or shapes == {sides}:
-        return images
-    made = {part: room_for(len(array), (array.shape[1], *sides), settings.source) for part, array in images.items()}
-    with progress.stage("resizing", sum(map(len, images.values()))) as stage:
-        for part, array in images.items():
-            for row, image in enumerate(array):
-                made[part][row] = resized_array(image, *sides, settings.crop)
+        return splits
+    made = {part: room_for(len(split), (split.storage.shape[1], *sides), settings.source) for part, split in splits.items()}
+    with progress.stage("resizing", sum(map(len, splits.values()))) as stage:
+        for part, split in splits.items():
+            for image, row in zip(made[part], split.rows, strict=True):
+                image[...] = resized_array(split.storage[row], *sides, settings.crop)
                 stage.advance()
-    return made
+    return {part: replace(split, storage=made[part], rows=np.arange(len(split))) for part, split in splits.items()}
 
 
 def _refusal(source: str, reason: str) -> UsageError:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from limbeck.data.annotations import read_text
+from limbeck.runtime.checked import unwritable
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import Progress
 
@@ -105,8 +106,8 @@ def classes_of(
         progress: where it is said that numbers count from 1.
 
     Raises:
-        UsageError: for fewer than two classes, numbers and text, images to evaluate on of a class without training images, and a
-            list of names that does not fit.
+        UsageError: for fewer than two classes, numbers and text, text that cannot be written, images to evaluate on of a class
+            without training images, and a list of names that does not fit.
     """
     train = set(parts["train"])
     if len({isinstance(label, str) for held in parts.values() for label in held}) > 1:
@@ -116,6 +117,8 @@ def classes_of(
         raise UsageError(f"data.source: {source!r} has one class, {known[0]!r}; at least two are needed")
     if foreign := [label for held in parts.values() for label in held if label not in train]:
         raise UsageError(f"data.source: {source!r} has images of the class {foreign[0]!r} to evaluate on but none to train on")
+    if broken := [label for label in known if isinstance(label, str) and unwritable(label)]:
+        raise UsageError(f"data.source: {source!r} has the label {broken[0]!r}, which is no Unicode text")
     place = {label: k for k, label in enumerate(known)}
     names = _names(known, folder, source, progress)
     return Classes(names), {part: np.array([place[label] for label in held], dtype=np.int64) for part, held in parts.items()}

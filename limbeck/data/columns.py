@@ -10,7 +10,9 @@ from typing import Any, Protocol, TypeVar
 
 from limbeck.data.decode import CHUNK
 from limbeck.data.settings import DataSettings
+from limbeck.runtime.checked import unwritable
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.progress import Progress
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp", "jpeg")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "cls", "target", "json")
@@ -94,4 +96,13 @@ def label_of(value: Any, named: str) -> int | str | None:
         value = next((value[key] for key in ("label", "cls", "class") if key in value), None)
     if isinstance(value, bool) or not isinstance(value, (int, str, type(None))):
         raise UsageError(f"data.source: {named!r} has the label {value!r}; whole numbers and text are accepted")
+    if isinstance(value, str) and unwritable(value):
+        raise UsageError(f"data.source: {named!r} has the label {value!r}, which is no Unicode text")
     return value
+
+
+def say_unread(settings: DataSettings, progress: Progress, keys: Iterable[str] = ("image_field", "label_field")) -> None:
+    """Say which of `data.image_field` and `data.label_field` are given for a source in which nothing has names."""
+    for key in keys:
+        if getattr(settings, key) is not None:
+            progress.say(f"data.{key}: is not read, for {settings.source!r} has no fields with names")

@@ -58,6 +58,7 @@ def load_files(
     """
     few = None if wanted is None else wanted.glimpse
     wanted = wanted if few is None else None
+    listed = [item for files in parts.values() for item in files.items]
     chosen = classes.choose(settings.classes, settings.source)
     if settings.classes is not None:
         parts, classes = {part: files.choose(chosen) for part, files in parts.items()}, classes.take(chosen)
@@ -72,7 +73,7 @@ def load_files(
     items = [item for files in parts.values() for item in files.items]
     if not items:
         raise UsageError(f"data.source: {settings.source!r} has no {' or '.join(wanted.parts if wanted else parts)} images")
-    held, at = glimpsed(items, few, settings, progress)
+    held, at = glimpsed(items, few, settings, progress, listed)
     storage = held.images
     blank = np.zeros(len(storage), dtype=bool)
     blank[[row for row, _, _ in held.bad]] = True

@@ -3,6 +3,8 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 from typing import NoReturn
@@ -11,14 +13,15 @@ from unicodedata import normalize
 import numpy as np
 
 from limbeck.data.classes import Classes
-from limbeck.data.decode import SUFFIXES, Item
+from limbeck.data.columns import say_unread
+from limbeck.data.decode import SHOWN, SUFFIXES, Item
 from limbeck.data.files import Files, load_files
 from limbeck.data.imageset import ImageSet
 from limbeck.data.registry import words_of
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import SPLITS, Wanted
 from limbeck.runtime.checked import unwritable
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import UsageError, Worded, one_line
 from limbeck.runtime.progress import NoProgress, Progress
 
 CALLED = "splits are called train or training, test, and val, valid or validation"
@@ -34,6 +37,7 @@ def load_folder(settings: DataSettings, progress: Progress, wanted: Wanted | Non
         UsageError: when there are no class folders or only one, a class is empty, train and test have other classes than each
             other, a file cannot be read, or sizes differ and `data.size` is not given.
     """
+    say_unread(settings, progress)
     root = Path(settings.source).expanduser().resolve()
     parts, class_names = scan(root, settings.source, progress, tested=wanted is None)
     # Folders that are called n01440764 can be chosen as "tench", too.
@@ -70,6 +74,9 @@ def scan(
     _refuse_shared(parts, class_names, source)
     others = Counter[str]()
     files = {part: list_classes(folder, class_names, others) for part, folder in parts.items()}
+    if stray := [path.relative_to(root).as_posix() for at in dict.fromkeys((root, *parts.values())) for path in _images_in(at)]:
+        which = f"{len(stray)} images beside the class folders are" if len(stray) > 1 else "1 image beside the class folders is"
+        progress.say(f"{source}: {which} left out ({', '.join(stray[:SHOWN])}{', …' if len(stray) > SHOWN else ''})")
     if others:
         progress.say(f"{source}: {_counted(others)} in class folders are left out, for images of that kind are not read")
     if not tested and parts["train"] != root:
@@ -83,15 +90,10 @@ def _parts(folders: dict[str, Path], source: str, progress: Progress, tested: bo
     Raises:
         UsageError: when they look like splits but are not called so, or two are called the same.
     """
-    # A class may be called "train" (it is a vehicle, too): what holds folders is a split, what holds images is a class.
-    inner = {}
-    for name, folder in folders.items():
-        images = any(_is_image(entry.name) for entry in folder.iterdir() if entry.is_file())
-        if not images and (found := set(subfolders(folder))):
-            inner[name] = found
+    inner = _divided(folders)
     called: dict[str, list[str]] = {}
     for name in inner:
-        if split := SPLITS.get(name.casefold()):
+        if split := _split_of(name):
             called.setdefault(split, []).append(name)
     if twice := [names for names in called.values() if len(names) > 1]:
         raise UsageError(f"data.source: {source!r} has {' and '.join(f'{name}/' for name in twice[0])}, which name one split")
@@ -103,7 +105,7 @@ def _parts(folders: dict[str, Path], source: str, progress: Progress, tested: bo
     labelled = {split: called[split][0] for split in ("test", "val") if split in called}
     if len(labelled) == 2 and not {_alike(name) for name in inner[labelled["test"]]} & {_alike(name) for name in inner[train]}:
         del labelled["test"]
-    unlabelled = [name for name in folders if SPLITS.get(name.casefold()) in ("test", "val") and name not in labelled.values()]
+    unlabelled = [name for name in folders if _split_of(name) in ("test", "val") and name not in labelled.values()]
     if not labelled and tested:
         beside = f"{train}/ and {unlabelled[0]}/, but no class folders in {unlabelled[0]}/" if unlabelled else None
         raise UsageError(f"data.source: {source!r} has {beside or f'{train}/ but neither test/ nor val/ beside it'}")
@@ -113,8 +115,26 @@ def _parts(folders: dict[str, Path], source: str, progress: Progress, tested: bo
     return {part: folders[name] for part, name in zip(("train", "test", "val"), (train, *chosen), strict=False)}
 
 
+def _divided(folders: Mapping[str, Path]) -> dict[str, set[str]]:
+    """The folders that are not classes but hold some, by name, with the names of these.
+
+    What holds images is a class, even if it is called "train" (it is a vehicle, too), and they may lie deeper; unless another
+    folder shows that they are stray: both are called like splits, or the other one holds nothing but folders of the same names.
+    """
+    held = {name: found for name, folder in folders.items() if (found := set(subfolders(folder)))}
+    bare = [name for name in held if not _images_in(folders[name])]
+    splits = len({_split_of(name) for name in folders} - {""}) > 1
+    same = [held[name] for name in bare if len(held[name]) > 1]
+    return {name: found for name, found in held.items() if name in bare or (splits and _split_of(name)) or found in same}
+
+
 def _refuse_disguised(folders: dict[str, Path], inner: dict[str, set[str]], source: str) -> None:
-    """Refuse splits that are called otherwise, whose names would become the classes."""
+    """Refuse splits that are called otherwise, or have no class folders, whose names would become the classes."""
+    named = {name: split for name in folders if (split := _split_of(name))}
+    flat = [(one, other) for one in named if one not in inner for other in named if named[one] != named[other]]
+    if flat and (named.keys() & inner.keys() or len(named) == len(folders)):
+        one, other = flat[0]
+        raise UsageError(f"data.source: {source!r} has {one}/ and {other}/, but no class folders in {one}/")
     kinds = {SPLITS[word]: name for name in inner for word in re.split(r"[^a-z]+", name.casefold()) if word in SPLITS}
     pairs = [(kinds["train"], name) for name in kinds.values() if "train" in kinds and name != kinds["train"]]
     if len(inner) == len(folders):  # a class whose images lie deeper has perhaps one folder like others: `images/`
@@ -191,10 +211,41 @@ def subfolders(root: Path) -> dict[str, Path]:
         UsageError: when `root` cannot be read.
     """
     try:
-        found = sorted(entry for entry in root.iterdir() if entry.is_dir() and not _left_out(entry.name))
+        with os.scandir(root) as entries:  # which asks the system for links alone
+            names = sorted(entry.name for entry in entries if not _left_out(entry.name) and _is_folder(entry))
     except OSError as error:
         _refuse_folder(error)
-    return {entry.name: entry for entry in found}
+    return {name: root / name for name in names}
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+
+
+@contextmanager
+def readable(key: str, place: str) -> Iterator[None]:
+    """Refuse in one line what the system does: a name that is too long, a folder that one may not enter, the home of nobody.
+
+    Args:
+        key, place: what the user calls it.
+
+    Raises:
+        UsageError: in the place of the system's own error.
+    """
+    try:
+        yield
+    except Worded:
+        raise
+    except (OSError, RuntimeError) as error:  # without a home pathlib raises RuntimeError
+        reason = (isinstance(error, OSError) and error.strerror) or one_line(error).rstrip(".")
+        raise UsageError(f"{key}: {place!r} cannot be read: {reason}") from error
+
+
+def refuse_several(root: Path, folders: Collection[Path]) -> None:
+    """Refuse a folder in which several data sets lie, for none of them is meant more than the others."""
+    if len(folders) > 1:
+        which = " or ".join(f"'{folder}'" for folder in sorted(folders))
+        raise UsageError(f"data.source: '{root}' holds several data sets; give one of them, {which}")
 
 
 def _refuse_folder(error: OSError) -> NoReturn:
@@ -204,6 +255,16 @@ def _refuse_folder(error: OSError) -> NoReturn:
 def _alike(name: str) -> str:
     """The same for names that differ in case or in how they are written in Unicode."""
     return normalize("NFKC", name).casefold()
+
+
+def _split_of(name: str) -> str:
+    """The split that a folder is called like; empty where it is called otherwise."""
+    return SPLITS.get(name.casefold(), "")
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """The images that lie in a folder itself, sorted."""
+    return sorted(folder / name for name in os.listdir(folder) if _is_image(name) and os.path.isfile(folder / name))
 
 
 def _left_out(name: str) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from limbeck.data.classes import Classes
 from limbeck.data.columns import Rows, columns_of, label_of, labelled, left_out, splits_of
 from limbeck.data.files import image_set_of
+from limbeck.data.folder import readable
 from limbeck.data.image_cache import identity
 from limbeck.data.imageset import ImageSet
 from limbeck.data.parquet import SAVED, choose_files, configurations, find_local
@@ -129,7 +130,8 @@ def _unreachable(named: str) -> Iterator[Row]:
 def _open(named: str, settings: DataSettings, progress: Progress) -> Source:
     datasets = _library()
     called = named.removeprefix("hf:")
-    path, inner = find_local(called)
+    with readable("data.source", named):
+        path, inner = find_local(called)
     try:
         if path.exists():
             files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from limbeck.data.arrays import assembled
+from limbeck.data.columns import say_unread
+from limbeck.data.folder import refuse_several
 from limbeck.data.imageset import ImageSet
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.bounded import Limited, opened
@@ -22,18 +24,27 @@ from limbeck.runtime.progress import Progress
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 STEMS = {"train": "train", "test": "t10k"}
-PLACES = ("", "raw", "*/raw")
 MOST_BYTES = 2**30  # of a file, unpacked: the largest, of EMNIST and QMNIST, have 550 MB
 
 
 def find_idx(root: Path) -> dict[str, Path] | None:
-    """The four files by `train images`, `train labels`, `test images`, `test labels`; None where one is not there."""
-    for place in PLACES:
-        for folder in [root] if not place else sorted(root.glob(place)):
-            found = {f"{part} {what}": _find(folder, stem, what) for part, stem in STEMS.items() for what in ("images", "labels")}
-            if all(found.values()):
-                return {name: path for name, path in found.items() if path}
+    """The four files by `train images`, `train labels`, `test images`, `test labels`; None where one is not there.
+
+    Raises:
+        UsageError: when they are there in several folders, and not in `root` itself.
+    """
+    for places in ([root], [root / "raw", *root.glob("*/raw")]):
+        found = {folder: files for folder in places if (files := _files(folder))}
+        refuse_several(root, found)
+        if found:
+            return next(iter(found.values()))
     return None
+
+
+def _files(folder: Path) -> dict[str, Path] | None:
+    found = {f"{part} {what}": _find(folder, stem, what) for part, stem in STEMS.items() for what in ("images", "labels")}
+    held = {name: path for name, path in found.items() if path}
+    return held if len(held) == len(found) else None
 
 
 def _find(folder: Path, stem: str, what: str) -> Path | None:
@@ -48,6 +59,7 @@ def load_idx(settings: DataSettings, files: dict[str, Path], progress: Progress)
     Raises:
         UsageError: when a file is broken, or images and labels differ in number.
     """
+    say_unread(settings, progress)
     images, labels = {}, {}
     for part in STEMS:
         images[part] = read_idx(files[f"{part} images"], 3)[:, None]

@@ -5,18 +5,18 @@ whole when it opens it, and makes it anew where it is not what was written. Imag
 `content.json` and tried every time.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from limbeck.data.content import CONTENT, Content, journal_line, read_journal
 from limbeck.data.decode import (
     CHUNK,
     Bytes,
@@ -38,15 +38,13 @@ from limbeck.data.settings import DataSettings
 from limbeck.runtime.disk import FULL, allocate, free, in_words, naming, why
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import spread
-from limbeck.runtime.files import read_json, write_json, write_text
+from limbeck.runtime.files import write_json, write_text
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.kept import cache_root, elsewhere, get, say_damaged, unusable_cache
 from limbeck.runtime.leftovers import passing_folder
 from limbeck.runtime.progress import Progress
-from limbeck.runtime.records import Record
-from limbeck.runtime.sealed import Damaged, FileKind
+from limbeck.runtime.sealed import Damaged
 
-CONTENT = FileKind("content of decoded images")
 FORMAT = 2  # counts up when the same files would be decoded to other pixels
 
 
@@ -59,6 +57,7 @@ class Decoded(NamedTuple):
         bad: those that cannot be read; their rows are blank.
         levels: what is black and white in those of more than eight bits; None where there are none.
         notes: what is to be said of them.
+        beyond: see `Content`.
     """
 
     images: np.ndarray
@@ -66,15 +65,18 @@ class Decoded(NamedTuple):
     bad: list[Unreadable]
     levels: Levels | None = None
     notes: Sequence[str] = ()
+    beyond: str | None = None
 
 
-def decoded(items: Sequence[Item], settings: DataSettings, progress: Progress) -> Decoded:
+def decoded(items: Sequence[Item], settings: DataSettings, progress: Progress, listed: Sequence[Item] = ()) -> Decoded:
     """The images, from the cache or put there now.
 
     Args:
         items: at least one.
         settings: `size`, to bring all to (None wants them to have one size already), `crop`, `range`, `skip_bad` and `workers`.
         progress: where the decoding reports, and what is skipped or lost is said.
+        listed: all images of the source, over which it is found what is black and white, where `range` does not say it and some of
+            the items have more than eight bits: only then the others are looked at.
 
     Raises:
         UsageError: when sizes differ and `size` is None, when no image can be read, or, without `skip_bad`, when one cannot; the
@@ -82,22 +84,31 @@ def decoded(items: Sequence[Item], settings: DataSettings, progress: Progress) -
     """
     place = usable_place(partial(_place, items), settings, lambda place: _open(place, len(items)))
 
+    @cache
+    def others() -> list[Item]:
+        own = set(items)
+        return [item for item in listed if item not in own]
+
     def sound() -> Decoded | None:
         held = _open(place, len(items))
+        if held is not None and held.levels is not None and settings.range is None and held.beyond != _named(others()):
+            return None
         # One that could not be read can perhaps be by now: a disk may have been away.
         again = [] if held is None else decode_all(None, "squash", [items[row] for row, _, _ in held.bad])
         return held if all(isinstance(one, str) for one in again) else None
 
-    held = get(place, sound, lambda: _fill(place, items, settings, progress))
+    held = get(place, sound, lambda: _fill(place, items, settings, progress, others))
     report(held.bad, len(items), settings.skip_bad, place, progress)
     say(held.notes, settings.source, progress)
     return held
 
 
-def glimpsed(items: Sequence[Item], few: int | None, settings: DataSettings, progress: Progress) -> tuple[Decoded, np.ndarray]:
+def glimpsed(
+    items: Sequence[Item], few: int | None, settings: DataSettings, progress: Progress, listed: Sequence[Item]
+) -> tuple[Decoded, np.ndarray]:
     """The images, and the row of each; unless they are in the cache, only `few` (None: all), which the others share."""
     if few is None or few >= len(items) or _open(_place(items, settings), len(items), whole=False) is not None:
-        return decoded(items, settings, progress), np.arange(len(items))
+        return decoded(items, settings, progress, listed), np.arange(len(items))
     chosen = np.arange(few) * len(items) // few
     with passing_folder() as folder, elsewhere(folder):
         held = decoded([items[int(i)] for i in chosen], settings, progress)
@@ -144,6 +155,10 @@ def _identities(items: Iterable[Item]) -> Iterator[tuple[Any, ...]]:
         yield identity(item) if isinstance(item, Path) else (*of(item.archive), item.offset, item.size)
 
 
+def _named(others: Sequence[Item]) -> str | None:
+    return fingerprint(_identities(others)) if others else None
+
+
 def identity(path: Path) -> tuple[Any, ...]:
     """Path, size in bytes and time of change of a file; the path alone where there is none."""
     try:
@@ -169,41 +184,7 @@ def _open(place: Path, count: int, *, whole: bool = True) -> Decoded | None:
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         say_damaged(place)
         return None
-    return Decoded(images, described.content, described.unreadable, described.range, described.notes)
-
-
-@dataclass(frozen=True)
-class Content(Record):
-    """What `content.json` says of the images in a folder.
-
-    Args:
-        content: their `array_fingerprint`.
-        file: size and time of change of the array's file.
-        bad: rows of `Unreadable`.
-        levels: what is black and white; None where no image has more than eight bits.
-        notes: what is to be said of them.
-    """
-
-    content: str
-    file: tuple[int, int]
-    bad: tuple[tuple[int, str, str], ...]
-    levels: tuple[float, float] | None
-    notes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, place: Path) -> "Content | None":
-        """What the file there says; None where there is no such folder."""
-        return cls.from_dict(read_json(place / "content.json", CONTENT, place.name)) if place.exists() else None
-
-    @property
-    def unreadable(self) -> list[Unreadable]:
-        """Those that cannot be read."""
-        return [Unreadable(*row) for row in self.bad]
-
-    @property
-    def range(self) -> Levels | None:
-        """What is black and white."""
-        return None if self.levels is None else Levels(*self.levels)
+    return Decoded(images, described.content, described.unreadable, described.range, described.notes, described.beyond)
 
 
 def is_sound(place: Path, described: Content, images: np.ndarray, *, whole: bool = True) -> bool:
@@ -246,7 +227,9 @@ def file_state(place: Path) -> tuple[int, int]:
     return state.st_size, state.st_mtime_ns
 
 
-def _fill(place: Path, items: Sequence[Item], settings: DataSettings, progress: Progress) -> None:
+def _fill(
+    place: Path, items: Sequence[Item], settings: DataSettings, progress: Progress, others: Callable[[], Sequence[Item]]
+) -> None:
     """Decode into a folder beside `place`, going on where a killed run stopped, and give it the name when it is whole."""
     part = place.with_name(f".{place.name}.part")
     pieces = [(start, items[start : start + CHUNK]) for start in range(0, len(items), CHUNK)]
@@ -274,43 +257,43 @@ def _fill(place: Path, items: Sequence[Item], settings: DataSettings, progress: 
 
         decode([piece for piece in pieces if piece[0] not in done], given, "images", ready, len(items))
         spans = [span for first in sorted(done) for span in done[first].spans]
-        levels = (given or found_levels(spans)) if spans else None
+        beyond = others() if spans and given is None else []
+        further = _spans_of(beyond, settings, progress) if beyond else []
+        levels = (given or found_levels([*spans, *further])) if spans else None
         # Only now is it known what is black and white in those of more than eight bits.
         if again := [piece for piece in pieces if done[piece[0]].spans and done[piece[0]].levels != levels]:
             decode(again, levels, "images of more than 8 bits", 0, sum(len(part) for _, part in again))
     blocks = [done[first] for first in sorted(done)]
     lost = [one for block in blocks for one in block.lost]
     told = notes_on(lost, spans, levels, len(items), given is not None)
-    finish(part, place, [row for block in blocks for row in block.bad], levels, told)
+    finish(part, place, [row for block in blocks for row in block.bad], levels, told, _named(beyond))
 
 
-def finish(part: Path, place: Path, bad: Sequence[Unreadable], levels: Levels | None, notes: Sequence[str]) -> None:
+def _spans_of(items: Sequence[Item], settings: DataSettings, progress: Progress) -> list[Span]:
+    """How far those images reach that have more than eight bits; those that cannot be read are left aside."""
+    found, pieces = list[Span](), [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+    with (
+        spread(partial(decode_all, (1, 1), "squash"), pieces, settings.workers) as parts,
+        progress.stage("range of all images", len(items)) as stage,
+    ):
+        for part in parts:
+            found += [image.span for image in part if not isinstance(image, str) and image.span]
+            stage.advance(len(part))
+    return found
+
+
+def finish(
+    part: Path, place: Path, bad: Sequence[Unreadable], levels: Levels | None, notes: Sequence[str], beyond: str | None = None
+) -> None:
     """Make the folder `part`, which holds all images in `images.npy`, the folder `place`."""
     with (part / "images.npy").open("rb") as file:
         os.fsync(file.fileno())
     content = array_fingerprint(np.load(part / "images.npy", mmap_mode="r"))
-    described = Content(content, file_state(part), tuple(bad), levels, tuple(notes))
+    described = Content(content, file_state(part), tuple(bad), levels, tuple(notes), beyond)
     write_json(part / "content.json", described, CONTENT, place.name)
     (part / "blocks.jsonl").unlink()
     shutil.rmtree(place, ignore_errors=True)  # it is damaged, and nobody else is here: the lock is held
     os.replace(part, place)
-
-
-def journal_line(block: Sequence[Any]) -> str:
-    """What a journal says of a block, with its checksum."""
-    return json.dumps([fingerprint(block), block]) + "\n"
-
-
-def read_journal(path: Path) -> list[Any]:
-    """What the lines of a journal say, up to the first that is not what was written, or not to its end."""
-    notes = []
-    with suppress(OSError, ValueError, TypeError, RecursionError), path.open(encoding="utf-8") as file:
-        for line in file:
-            check, block = json.loads(line)
-            if check != fingerprint(block):
-                break
-            notes.append(block)
-    return notes
 
 
 def _done_before(part: Path, count: int) -> dict[int, DecodedPart] | None:

@@ -13,9 +13,10 @@ import numpy as np
 
 from limbeck.data.annotations import LISTS, by_class, find_list, read_words
 from limbeck.data.classes import Classes
+from limbeck.data.columns import say_unread
 from limbeck.data.decode import Item
 from limbeck.data.files import Files, load_files
-from limbeck.data.folder import images_under, list_classes, subfolders
+from limbeck.data.folder import images_under, list_classes, readable, subfolders
 from limbeck.data.hub import load_hub
 from limbeck.data.imageset import ImageSet
 from limbeck.data.registry import ImageNetClass, find_subset, imagenet_classes, wnids, words_of
@@ -42,6 +43,7 @@ def load_imagenet(settings: DataSettings, progress: Progress, wanted: Wanted | N
         progress.say(f"{subset.name}: {subset.note}")
     if named.startswith("hf:"):
         return load_hub(settings, progress, named, listed, wanted)
+    say_unread(settings, progress)
     root = _find_root(named, key)
     others = tuple(
         (entry.wnid, *words_of(entry.wnid), *words) for entry, words in zip(listed, _synonyms(root, listed), strict=True)
@@ -71,11 +73,12 @@ def _named_root(settings: DataSettings) -> tuple[str, str]:
 
 def _find_root(named: str, key: str) -> Path:
     """The folder that holds `train/`."""
-    root = Path(named).expanduser().resolve()
-    for inside in INSIDE:
-        if (root / inside / "train").is_dir():
-            return root / inside
-    what = "has no folder train/ with a folder of images per class" if root.is_dir() else "is not a folder that exists"
+    with readable(key, named):
+        root = Path(named).expanduser().resolve()
+        for inside in INSIDE:
+            if (root / inside / "train").is_dir():
+                return root / inside
+        what = "has no folder train/ with a folder of images per class" if root.is_dir() else "is not a folder that exists"
     raise UsageError(f"{key}: {named!r} {what}")
 
 
@@ -97,7 +100,8 @@ def _class_folders(folder: Path, entries: Sequence[ImageNetClass], key: str) -> 
 
 
 def _val(root: Path, entries: Sequence[ImageNetClass], key: str) -> Files:
-    folder = next((root / name for name in ("val", "validation") if (root / name).is_dir()), None)
+    with readable(key, str(root)):
+        folder = next((root / name for name in ("val", "validation") if (root / name).is_dir()), None)
     if folder is None:
         raise UsageError(f"{key}: '{root}' has train/ but no val/ beside it")
     if set(subfolders(folder)) & set(wnids()):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from limbeck.data.arrays import Assembled, ClassNames, Layout, array_of, assembled, levels_of, pixels
-from limbeck.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, columns_of, labelled, left_out, splits_of
+from limbeck.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, columns_of, labelled, left_out, say_unread, splits_of
 from limbeck.data.decode import SHOWN, Lost, notes_on, together
 from limbeck.data.levels import Levels, Span, found_levels, say, span_of, wanted_levels
 from limbeck.data.picture import is_grey, picture
@@ -37,6 +37,7 @@ def of_arrays(
         for letter, value, other in (("x", x, "y"), ("y", y, "x")):
             require(value is not None, f"{letter}{suffix}", value, f"an array, beside {other}{suffix}")
     settings = replace(settings, source="arrays")
+    say_unread(settings, progress)
     levels = levels_of({f"x{suffix}: given ": x for suffix, (x, _) in parts.items()}, settings, progress)
     called = {suffix: suffix[1:] or "train" for suffix in parts}
     images = {called[suffix]: pixels(f"x{suffix}: given ", x, layout, levels) for suffix, (x, _) in parts.items()}
@@ -62,7 +63,13 @@ def of_datasets(
     count = sum(len(held.rows) for held in read.values())
     say(notes_on(lost, spans, levels, count, given is not None), settings.source, progress)
     images, labels = {part: held.images for part, held in read.items()}, {part: held.labels for part, held in read.items()}
-    if names is None:
+    usual = True
+    if settings.image_field is not None or settings.label_field is not None:
+        if isinstance(item := parts["train"][next(iter(read["train"].rows))], Mapping):
+            usual = settings.label_field in (None, *_first(item, LABEL_COLUMNS))
+        else:
+            say_unread(settings, progress)
+    if names is None and usual:  # a data set has names for its usual labels
         names = _names_of(parts["train"], labels["train"])
     channels = max(array.shape[1] for array in images.values())
     images = {part: array if array.shape[1] == channels else array.repeat(channels, 1) for part, array in images.items()}
@@ -83,6 +90,7 @@ def of_hub(dataset: Any, names: ClassNames | None, settings: DataSettings, progr
         progress.say(f"dataset: of the splits {', '.join(left)} no image is taken")
     called = {found: name for found, name in ((image, "image"), (label, "label")) if found != name}
     columns = {part: held.select_columns([image, label]).rename_columns(called) for part, held in kept.items()}
+    settings = replace(settings, image_field=None, label_field=None)
     return of_datasets(columns, own if names is None else names, settings, progress)
 
 
@@ -179,7 +187,7 @@ def _item(
 ) -> tuple[np.ndarray, Any, tuple[str, ...], Span | None]:
     """An item's image, uint8 (C, H, W), label, what was lost, and how far its numbers reach where they are more than bytes."""
     try:
-        image, label = _pair(dataset[number])
+        image, label = _pair(dataset[number], settings)
         made, losses, span = _image(image, wanted_sides(settings), settings.crop, levels)
     except UsageError as error:
         raise UsageError(f"{part}: item {number}: {error}") from error
@@ -190,13 +198,26 @@ def _item(
     return made, label, losses, span
 
 
-def _pair(item: Any) -> tuple[Any, Any]:
+def _pair(item: Any, settings: DataSettings) -> tuple[Any, Any]:
     if isinstance(item, Mapping):
-        found = [next((item[name] for name in known if name in item), None) for known in (IMAGE_COLUMNS, LABEL_COLUMNS)]
-        require(all(value is not None for value in found), "keys", sorted(map(str, item)), "with an `image` and a `label`")
-        return found[0], _label(found[1])
+        image = _value(item, "data.image_field", settings.image_field, IMAGE_COLUMNS)
+        return image, _label(_value(item, "data.label_field", settings.label_field, LABEL_COLUMNS))
     require(isinstance(item, (tuple, list)) and len(item) >= 2, "type", type(item).__name__, "a pair (image, label)")
     return item[0], _label(item[1])
+
+
+def _value(item: Mapping[Any, Any], key: str, field: str | None, known: Sequence[str]) -> Any:
+    """What a dictionary has under the name that a user gives, or under the first of those that are known."""
+    value = next((item[name] for name in _first(item, known if field is None else (field,))), None)
+    there = sorted(map(str, item))
+    require(value is not None or field is not None, "keys", there, "with an `image` and a `label`")
+    require(value is not None, key, field, f"a key that has a value, of {', '.join(there)}")
+    return value
+
+
+def _first(item: Mapping[Any, Any], known: Sequence[str]) -> list[str]:
+    """The first of these names that a dictionary has, alone; none where it has none."""
+    return [name for name in known if name in item][:1]
 
 
 def _label(value: Any) -> int | str:

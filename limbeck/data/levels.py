@@ -2,8 +2,9 @@
 
     byte of v     round(255 (v − black) / (white − black)), within 0 … 255
 
-Both are what `data.range` says, or else what all such images of a data set reach together, training and test images alike, so that
-one number means one grey everywhere:
+Both are what `data.range` says, or else what all such images of a source reach together, training and test images alike, whichever
+of them `data.classes` and `data.per_class` take, so that one number means one grey everywhere (of a stream, which is not seen as a
+whole, all images of the classes that are taken):
 
     floats, none outside of [0, 1]                             0 and 1
     none outside of 0 … 255, and one of 128 or above           0 and 255: bytes that are kept in wider numbers

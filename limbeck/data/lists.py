@@ -60,6 +60,7 @@ CLASSES = (
 )
 DIVISIONS = ("split", "set", "subset", "partition")
 NO_CLASSES = ("text", "caption", "captions", "description", "prompt")
+LONGEST = 255  # letters of a file's name
 LOOKED_AT = 100  # rows that show whether a column names images
 SHOWN = 3
 MOST = 2**53  # below which numbers are exact
@@ -156,7 +157,7 @@ class _Index:
         if os.path.isfile(direct := path.parent / name):  # whatever the text is
             return direct
         parent, _, last = called.rpartition("/")
-        named = [place for place in (self.root / parent, path.parent / parent) if parent and place.is_dir()]
+        named = [place for place in (self.root / parent, path.parent / parent) if parent and os.path.isdir(place)]
         several = [one for one in self.names.get(last, []) if not split or self._split_of(one) in ("", split)]
         if named:  # what is called so in another folder is another image
             several = [one for one in several if any(map(one.parent.samefile, named))]
@@ -262,9 +263,14 @@ def _image_column(rows: Sequence[Row], columns: Sequence[str], field: str | None
     for name in known:
         if any(names_image(row.get(name, "")) for row in rows):
             return name
-    if known[0].casefold() in IMAGES and any("." in row.get(known[0], "") for row in rows):
+    if known[0].casefold() in IMAGES and any(_could_name(row.get(known[0], "")) for row in rows):
         return known[0]  # images are meant, but not there
     raise Unfit(f"has no column that names the images; its columns are {', '.join(columns)}")
+
+
+def _could_name(text: str) -> bool:
+    """Whether text could be the path of a file with a suffix."""
+    return "." in text and max(map(len, text.split("/"))) <= LONGEST
 
 
 def _class_column(rows: Sequence[Row], columns: Sequence[str], field: str | None) -> str:

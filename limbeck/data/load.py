@@ -2,13 +2,16 @@
 
 import inspect
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from limbeck.data.benchmarks import PREFIX, innermost
 from limbeck.data.cifar import find_cifar, load_cifar, load_cifar_archive
-from limbeck.data.folder import load_folder
+from limbeck.data.columns import say_unread
+from limbeck.data.folder import load_folder, readable, refuse_several
 from limbeck.data.hub import load_hub
 from limbeck.data.idx import find_idx, load_idx
 from limbeck.data.imagenet import load_imagenet
@@ -61,11 +64,14 @@ def _load(settings: DataSettings, progress: Progress, wanted: Wanted | None) -> 
     if not isinstance(source, str):
         return load_object(source, settings, progress)
     if source.startswith(PREFIX):
-        return replace(_load(innermost(settings), progress, wanted), source=source)
+        with readable("data.source", source):
+            inner = innermost(settings)
+        return replace(_load(inner, progress, wanted), source=source)
     kind, colon, _ = source.partition(":")
     if settings.root and kind != "imagenet":
         progress.say(f"data.root: is not read, for {source!r} is not imagenet or imagenet:SUBSET")
     if kind == "scenes":
+        say_unread(settings, progress)
         return load_scenes(settings, progress)
     if kind == "imagenet":
         settings = replace(settings, root=here("data.root", settings.root)) if settings.root else settings
@@ -74,11 +80,10 @@ def _load(settings: DataSettings, progress: Progress, wanted: Wanted | None) -> 
         return load_hub(settings, progress, wanted=wanted)
     if local(source) != source or (is_url(source) and not BRACES.search(source)):
         return _load_elsewhere(settings, progress, wanted)
-    path = Path(local(source)).expanduser()
-    if source and path.is_dir():
-        return _load_directory(settings, path.resolve(), progress, wanted)
-    if path.is_file():
-        return _load_file(settings, path.resolve(), progress, wanted)
+    with readable("data.source", source):
+        load = _found(settings, progress, wanted)
+    if load is not None:
+        return load()
     if archives := expanded(source):
         return load_shards(settings, archives, progress, wanted)
     if NAMED.fullmatch(source):
@@ -89,6 +94,14 @@ def _load(settings: DataSettings, progress: Progress, wanted: Wanted | None) -> 
     if DESCRIBED.fullmatch(source):
         raise UsageError(f"data.source: the images were an object in Python, {source}; name them, on a command with --data SOURCE")
     raise _refusal(source, "not there")
+
+
+def _found(settings: DataSettings, progress: Progress, wanted: Wanted | None) -> Callable[[], ImageSet] | None:
+    """What loads the folder or the file that the source names; None where there is none."""
+    path = Path(local(settings.source)).expanduser()
+    if settings.source and path.is_dir():
+        return _of_directory(settings, path.resolve(), progress, wanted)
+    return partial(_load_file, settings, path.resolve(), progress, wanted) if path.is_file() else None
 
 
 def _load_elsewhere(settings: DataSettings, progress: Progress, wanted: Wanted | None) -> ImageSet:
@@ -117,32 +130,37 @@ def decodes_at_any_size(settings: DataSettings) -> bool:
     source = settings.source
     if not isinstance(source, str):
         return False
-    path = Path(here("data.source", source) if is_url(source) and not BRACES.search(source) else local(source)).expanduser()
     kind, colon, _ = source.partition(":")
     if kind in ("scenes", "imagenet") or (kind == "hf" and colon):
         return kind == "imagenet"
-    if path.is_dir():
-        return not (find_cifar(path) or find_idx(path) or find_npy(path, settings) or holds_tiny(path) or holds_parquet(path))
+    place = here("data.source", source) if is_url(source) and not BRACES.search(source) else local(source)
+    with readable("data.source", source):
+        if (path := Path(place).expanduser()).is_dir():
+            return not (find_cifar(path) or find_idx(path) or find_npy(path, settings) or holds_tiny(path) or holds_parquet(path))
     return source.endswith((".tar", *LISTED))
 
 
-def _load_directory(settings: DataSettings, root: Path, progress: Progress, wanted: Wanted | None) -> ImageSet:
-    """A folder by what lies in it; class folders of images where it is nothing else."""
-    if cifar := find_cifar(root):
-        return load_cifar(settings, *cifar, progress)
-    if idx := find_idx(root):
-        return load_idx(settings, idx, progress)
+def _of_directory(settings: DataSettings, root: Path, progress: Progress, wanted: Wanted | None) -> Callable[[], ImageSet]:
+    """What loads a folder, by what lies in it; class folders of images where it is nothing else."""
+    cifar, idx = find_cifar(root), find_idx(root)
+    if cifar and idx and root not in (places := {cifar[0], idx["train images"].parent}):
+        refuse_several(root, places)
+    if cifar:
+        return partial(load_cifar, settings, *cifar, progress)
+    if idx:
+        return partial(load_idx, settings, idx, progress)
     if arrays := find_npy(root, settings):
-        return load_npy(settings, arrays, progress)
+        return partial(load_npy, settings, arrays, progress)
     if holds_tiny(root):
-        return load_tiny(settings, root, progress, wanted)
+        say_unread(settings, progress)
+        return partial(load_tiny, settings, root, progress, wanted)
     if holds_shards(root):
-        return load_shards(settings, root, progress, wanted)
+        return partial(load_shards, settings, root, progress, wanted)
     if holds_parquet(root):
-        return load_hub(settings, progress, wanted=wanted)
+        return partial(load_hub, settings, progress, wanted=wanted)
     if lists := find_lists(root) or find_beside(root):
-        return _load_listed(settings, lists, root, progress, wanted)
-    return load_folder(settings, progress, wanted)
+        return partial(_load_listed, settings, lists, root, progress, wanted)
+    return partial(load_folder, settings, progress, wanted)
 
 
 def _load_listed(settings: DataSettings, lists: list[Path], root: Path, progress: Progress, wanted: Wanted | None) -> ImageSet:

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import torch
 from numpy.lib import format as layout
 
+from limbeck.data.arrays import check_room
 from limbeck.data.imageset import ImageSet
 from limbeck.data.named_arrays import Held, find_named, of_named, role
 from limbeck.data.settings import DataSettings
-from limbeck.runtime.bounded import amount, check_array, opened, unpacked_size
+from limbeck.runtime.bounded import check_array, opened, unpacked_size
 from limbeck.runtime.errors import UsageError, one_line
-from limbeck.runtime.memory import free_memory
 from limbeck.runtime.progress import Progress
 
 BROKEN = (OSError, ValueError, EOFError, KeyError, RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
@@ -44,7 +43,7 @@ def load_npz(settings: DataSettings, progress: Progress) -> ImageSet:
                     held[name], members[name] = _header(source, name, member, info.file_size), info
 
             def read(name: str) -> np.ndarray:
-                _check_room(source, name, held[name])
+                check_room(f"data.source: {source!r} holds {name}, ", math.prod(held[name].shape) * held[name].dtype.itemsize)
                 with archive.open(members[name]) as member:
                     found: np.ndarray = layout.read_array(member, allow_pickle=False)
                     member.read()  # to the end, where its checksum is compared
@@ -105,13 +104,6 @@ def _header(source: str, name: str, file: IO[bytes], size: int) -> Held:
     except ValueError as error:
         raise _refusal(source, f"is broken: {error}") from error
     return Held(shape, dtype)
-
-
-def _check_room(source: str, name: str, held: Held) -> None:
-    """Raise `UsageError` unless the array fits into the memory that is free."""
-    size, free = math.prod(held.shape) * held.dtype.itemsize, free_memory(torch.device("cpu"))
-    if size > free:
-        raise _refusal(source, f"holds {name}, which needs {amount(size)} of memory, where {amount(free)} are free")
 
 
 def _refusal(source: str, reason: str) -> UsageError:

@@ -14,17 +14,18 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice, product
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from limbeck.data.classes import Classes, Label, classes_of
 from limbeck.data.decode import SUFFIXES, ArchiveFile, Item, printable
 from limbeck.data.files import Files, load_files
-from limbeck.data.folder import subfolders
+from limbeck.data.folder import readable, subfolders
 from limbeck.data.image_cache import identity
 from limbeck.data.imageset import ImageSet
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import SPLITS, Wanted
 from limbeck.runtime.bounded import json_of, opened
+from limbeck.runtime.checked import unwritable
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json
@@ -39,7 +40,9 @@ MOST_TEXT = 2**20  # bytes of a .cls or .json member that are believed
 MOST_SHARDS = 100_000  # that one pattern may name
 BRACES = re.compile(r"\{([^{}]*)\}")
 LABELS = ("cls", "json")
-FORMAT = 2  # counts up when the same archive would be indexed otherwise
+WORDS = ("label", "cls", "class")  # keys in KEY.json
+SHOWN = 12  # keys that a message names
+FORMAT = 3  # counts up when the same archive would be indexed otherwise
 
 
 class Fields(NamedTuple):
@@ -89,8 +92,11 @@ def expanded(source: str) -> list[Path]:
     names = ["".join(words) for words in islice(product(*choices), MOST_SHARDS + 1)]
     if len(names) > MOST_SHARDS:
         raise UsageError(f"data.source: {source!r} names more than {MOST_SHARDS} shards")
-    archives = [Path(here("data.source", name)).expanduser().resolve() for name in dict.fromkeys(names)]
-    if absent := [path for path in archives if not path.is_file()]:
+    places = [here("data.source", name) for name in dict.fromkeys(names)]
+    with readable("data.source", source):
+        archives = [Path(place).expanduser().resolve() for place in places]
+        absent = [path for path in archives if not path.is_file()]
+    if absent:
         raise UsageError(f"data.source: {source!r} names {len(archives)} shards, of which '{absent[0]}' is not there")
     return archives
 
@@ -189,20 +195,21 @@ def _samples(archive: Path, fields: Fields) -> list[Sample]:
             file.seek(members.offset)  # where the library stopped: without a word also when the next header is cut short
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise _refusal(archive, "ends without the mark that a whole tar archive ends with: it is cut short")
-            images, labelled = _by_fields(archive, found, fields) if any(fields) else _by_keys(archive, found)
-            if not any(fields) and any(key not in labelled for key in images):
-                other = _by_fields(archive, found, fields)
+            key = _key_in_json(found, fields)
+            images, labelled = _by_fields(archive, found, fields, key) if any(fields) else _by_keys(archive, found)
+            if not any(fields) and any(name not in labelled for name in images):
+                other = _by_fields(archive, found, fields, key)
                 every = {_key(member.name, "first")[0] for member in found if _suffix(member.name.lower()) in SUFFIXES}
                 images, labelled = other if every <= other[0].keys() & other[1].keys() else (images, labelled)
-            labels = _labels(archive, file, labelled, fields)
+            labels = _labels(archive, file, labelled, fields.label, key)
+            if unlabelled := [name for name in images if name not in labels]:
+                raise _unlabelled(archive, file, unlabelled[0], labelled.get(unlabelled[0], []), fields.label, key)
     except UsageError:
         raise
     except Exception as error:  # broken headers make tarfile raise whatever their numbers lead to
         hint = "; compressed archives must be unpacked to plain .tar first" if _compressed(archive) else ""
         raise _refusal(archive, f"cannot be read as a tar archive ({one_line(error)}){hint}") from error
-    if unlabelled := [key for key in images if key not in labels]:
-        raise _refusal(archive, f"has no {unlabelled[0]}.cls, nor a label in {unlabelled[0]}.json")
-    return [Sample(*images[key], label=labels[key]) for key in sorted(images)]
+    return [Sample(*images[name], label=labels[name]) for name in sorted(images)]
 
 
 Found = tuple[dict[str, Member], dict[str, list[tuple[str, Member]]]]  # images, and by suffix what may say their labels, by key
@@ -223,19 +230,20 @@ def _by_keys(archive: Path, found: Sequence[Member]) -> Found:
     return images, labelled
 
 
-def _by_fields(archive: Path, found: Sequence[Member], fields: Fields) -> Found:
-    """KEY.input.jpg beside KEY.output.cls, where KEY ends at the first dot.
+def _by_fields(archive: Path, found: Sequence[Member], fields: Fields, key_in_json: str | None) -> Found:
+    """KEY.input.jpg beside KEY.output.cls, where KEY ends at the first dot; beside all KEY.json where a key in it is meant.
 
     Raises:
         UsageError: when a field that is named is not there, or several could be meant.
     """
     members = [(*_key(member.name, "first"), member) for member in found]
     images = {kind for _, kind, _ in members if _suffix(kind) in SUFFIXES}
-    labels = {kind for _, kind, _ in members if _suffix(kind)[1:] in LABELS or kind == fields.label}
+    labels = {kind for _, kind, _ in members if _suffix(kind) not in SUFFIXES}
     images = _chosen(archive, "image", images, fields.image)
-    in_json = fields.label is not None and any(_suffix(kind) == ".json" for kind in labels)
-    if not in_json or any(_is_called(kind, fields.label) for kind in labels):
+    if key_in_json is None:
         labels = _chosen(archive, "label", labels, fields.label)
+    else:
+        labels = {kind for kind in labels if _suffix(kind) == ".json"}
     pictures, labelled = dict[str, Member](), dict[str, list[tuple[str, Member]]]()
     for key, kind, member in members:
         if kind in images:
@@ -243,6 +251,13 @@ def _by_fields(archive: Path, found: Sequence[Member], fields: Fields) -> Found:
         elif kind in labels:
             labelled.setdefault(key, []).append((_suffix(kind)[1:], member))
     return pictures, labelled
+
+
+def _key_in_json(found: Sequence[Member], fields: Fields) -> str | None:
+    """The key in KEY.json that the label's field is, where it is no field of the samples themselves; None where it is one."""
+    kinds = {kind for member in found for _, kind in (_key(member.name, "first"),) if _suffix(kind) not in SUFFIXES}
+    is_field = any(_is_called(kind, fields.label) for kind in kinds)
+    return fields.label if any(_suffix(kind) == ".json" for kind in kinds) and not is_field else None
 
 
 def _chosen(archive: Path, what: str, kinds: set[str], field: str | None) -> set[str]:
@@ -269,16 +284,39 @@ def _put(archive: Path, images: dict[str, Member], key: str, member: Member) -> 
 
 
 def _labels(
-    archive: Path, file: BinaryIO, labelled: Mapping[str, Sequence[tuple[str, Member]]], fields: Fields
+    archive: Path, file: BinaryIO, labelled: Mapping[str, Sequence[tuple[str, Member]]], field: str | None, key: str | None
 ) -> dict[str, Label]:
+    """The labels of the samples: what their JSON has under `key`, or, without one, what .cls says, else JSON under a usual key."""
     labels: dict[str, Label] = {}
-    for key, told in labelled.items():
+    words = (key,) if key is not None else (field, *WORDS)
+    for name, told in labelled.items():
         for kind, member in told:
-            file.seek(member.offset)
-            label = _label(archive, key, kind, file.read(min(member.size, MOST_TEXT)), fields.label)
-            if label is not None and (kind != "json" or key not in labels):
-                labels[key] = label
+            value = _said(archive, name, kind, _content(file, member))
+            label = value if kind != "json" else _under(value, words, alone=key is None)
+            if isinstance(label, str) and unwritable(label):
+                raise _refusal(archive, f"has the label {label!r} of the sample {name!r}, which is no Unicode text")
+            if key is not None and label is not None and labels.get(name, label) != label:
+                raise _refusal(archive, f"has two labels of the sample {name!r}, {labels[name]!r} and {label!r}")
+            if label is not None and (kind != "json" or name not in labels):
+                labels[name] = label
     return labels
+
+
+def _unlabelled(
+    archive: Path, file: BinaryIO, name: str, told: Sequence[tuple[str, Member]], field: str | None, key: str | None
+) -> UsageError:
+    """That a sample has no label, with the keys that its JSON has, where one of them is to be named."""
+    if field is None:
+        return _refusal(archive, f"has no {name}.cls, nor a label in {name}.json")
+    held = [_said(archive, name, kind, _content(file, member)) for kind, member in told] if key is not None else []
+    there = [repr(word) for described in held if isinstance(described, dict) for word in described]
+    which = f", whose JSON has {', '.join(there[:SHOWN])}{', …' if len(there) > SHOWN else ''}" if there else ""
+    return UsageError(f"data.label_field: {field!r} is no label of the sample {name!r} in the shard '{archive}'{which}")
+
+
+def _content(file: BinaryIO, member: Member) -> bytes:
+    file.seek(member.offset)
+    return file.read(min(member.size, MOST_TEXT))
 
 
 def _is_read(name: str, fields: Fields) -> bool:
@@ -301,16 +339,23 @@ def _key(name: str, dot: Literal["first", "last"]) -> tuple[str, str]:
     return f"{folder}{slash}{key}", kind.lower()
 
 
-def _label(archive: Path, key: str, kind: str, content: bytes, field: str | None) -> Label | None:
+def _said(archive: Path, name: str, kind: str, content: bytes) -> Any:
+    """What a member holds: a number or text, or what its JSON says."""
     try:
         text = content.decode("utf-8-sig").strip()
         if kind != "json":
             return int(text) if re.fullmatch(r"[+-]?\d+", text) else text
-        described = json_of(text)
+        return json_of(text)
     except ValueError as error:
-        raise _refusal(archive, f"has a broken {key}.{kind}") from error
-    words = ("label", "cls", "class") if field is None else (field, "label", "cls", "class")
-    values = [described[word] for word in words if word in described] if isinstance(described, dict) else [described]
+        raise _refusal(archive, f"has a broken {name}.{kind}") from error
+
+
+def _under(described: Any, words: Sequence[str | None], *, alone: bool) -> Label | None:
+    """The first number or text that JSON has under one of these words; or that it is, where that may stand `alone`."""
+    if isinstance(described, dict):
+        values = [described[word] for word in words if word in described]
+    else:
+        values = [described] if alone else []
     usable = [value for value in values if isinstance(value, (int, str)) and not isinstance(value, bool)]
     return usable[0] if usable else None
 

@@ -37,6 +37,29 @@ L = TypeVar("L", bound=Labelled)
 
 
 @dataclass(frozen=True, eq=False)
+class Names:
+    """What N rows are called: a million names in a list would be slow to hand to other processes.
+
+    Args:
+        content: all of them, UTF-8, one after the other.
+        ends: int64 with shape (N,), where each ends.
+    """
+
+    content: bytes
+    ends: np.ndarray
+
+    def of(self, row: int) -> str:
+        """What the row is called."""
+        return self.content[self.ends[row - 1] if row else 0 : self.ends[row]].decode()
+
+
+def encoded(names: Iterable[str]) -> Names:
+    """Names together; what is no Unicode text in them becomes text."""
+    each = [name.encode(errors="backslashreplace") for name in names]
+    return Names(b"".join(each), np.cumsum([len(name) for name in each], dtype=np.int64))
+
+
+@dataclass(frozen=True, eq=False)
 class Split:
     """N labelled images.
 
@@ -57,7 +80,7 @@ class Split:
     rows: np.ndarray
     labels: np.ndarray
     boxes: np.ndarray | None = None
-    names: np.ndarray | None = None
+    names: Names | None = None
     held_out: bool = False
 
     def __len__(self) -> int:
@@ -70,7 +93,7 @@ class Split:
 
     def name(self, position: int) -> str | None:
         """What the image at that position is called in the source (a path, a member of a shard, a row); None without names."""
-        return None if self.names is None else bytes(self.names[self.rows[position]]).decode()
+        return None if self.names is None else self.names.of(int(self.rows[position]))
 
     def of_class(self, k: int) -> np.ndarray:
         """The positions, within the split, of the images of class `k`, in ascending order."""
@@ -97,11 +120,6 @@ def room_for(count: int, shape: tuple[int, ...], source: str) -> np.ndarray:
     less = "data.per_class or a smaller data.size takes less"
     check_memory(math.prod((count, *shape)), torch.device("cpu"), f"data.source: {source!r}", what, less)
     return np.empty((count, *shape), dtype=np.uint8)
-
-
-def encoded(names: Iterable[str]) -> np.ndarray:
-    """Names as one array of bytes, UTF-8 with shape (N,): a million of them in a list would be slow to hand to other processes."""
-    return np.array([name.encode(errors="backslashreplace") for name in names], dtype=np.bytes_)
 
 
 @dataclass(frozen=True)

@@ -18,18 +18,9 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from limbeck.data.content import Content, journal_line, read_journal
 from limbeck.data.decode import CHUNK, Bytes, Lost, Unreadable, Whole, checksum, decode_all, notes_on, row_shape, together
-from limbeck.data.image_cache import (
-    Content,
-    check_room,
-    finish,
-    is_sound,
-    journal_line,
-    mapped,
-    read_journal,
-    report,
-    usable_place,
-)
+from limbeck.data.image_cache import check_room, finish, is_sound, mapped, report, usable_place
 from limbeck.data.levels import Levels, Span, found_levels, say, wanted_levels
 from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
@@ -317,11 +308,11 @@ def _done_before(part: Path) -> list[Note]:
         file.seek(HEADER)
         for line in read_journal(part / "blocks.jsonl"):
             plain = Note(*line)
-            note = plain._replace(lost=[Lost(*one) for one in plain.lost], spans=[Span(*span) for span in plain.spans])
-            rows = np.frombuffer(file.read(len(note.labels) * size), dtype=np.uint8)
-            if note.bad or checksum(rows) != note.checksum:
+            rows = np.frombuffer(file.read(len(plain.labels) * size), dtype=np.uint8)
+            if checksum(rows) != plain.checksum:
                 break
-            notes.append(note)
+            bad, lost = [Unreadable(*one) for one in plain.bad], [Lost(*one) for one in plain.lost]
+            notes.append(plain._replace(bad=bad, lost=lost, spans=[Span(*span) for span in plain.spans]))
     return notes
 
 

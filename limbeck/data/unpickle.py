@@ -6,31 +6,38 @@ without calling anything: bytes, str, int, list, dict. Every other name is refus
 
 import pickle
 import re
-from collections.abc import Callable
-from typing import Any, BinaryIO, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO, ClassVar, NoReturn
 
 import numpy as np
 
 KINDS = re.compile(r"b1|[iu][1248]|f[248]")
 ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
+MOST = 2**20  # values, what is shared counted wherever it stands: a file of CIFAR has 150 000
 
 
 class Forbidden(ValueError):
     """A pickle that asks for something else than arrays and plain values, or is broken."""
 
 
+def _word(value: Any) -> str:
+    """Text, Python 2's too; what else stands in its place by its type alone, for it may be endless."""
+    if isinstance(value, bytes):
+        return value.decode("ascii")
+    return value if isinstance(value, str) else type(value).__name__
+
+
 class _Kind:
     """What a pickle says about an array's dtype."""
 
-    def __init__(self, name: str | bytes, *_: Any) -> None:
-        self.name = name.decode("ascii") if isinstance(name, bytes) else str(name)
+    def __init__(self, name: Any, *_: Any) -> None:
+        self.name = _word(name)
         self.order = "|"
         if not KINDS.fullmatch(self.name):
             raise Forbidden(f"an array of {self.name!r}")
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        order = state[1]
-        self.order = order.decode("ascii") if isinstance(order, bytes) else str(order)
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        self.order = _word(state[1])
         if self.order not in ("|", "<", ">", "="):
             raise Forbidden(f"the byte order {self.order!r}")
 
@@ -43,7 +50,7 @@ class _Array:
 
     array: np.ndarray | None = None
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def __setstate__(self, state: Sequence[Any]) -> None:
         _, shape, kind, fortran, raw = state
         self.array = _from_bytes(raw, kind, shape, "F" if fortran else "C")
 
@@ -57,7 +64,7 @@ def _from_bytes(raw: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
 def _latin(text: Any, encoding: Any) -> bytes:
     """How Python 3 writes bytes for Python 2."""
     if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
-        raise Forbidden(f"an encoding called {encoding!r}")
+        raise Forbidden(f"an encoding called {_word(encoding)!r}")
     return text.encode("latin1")
 
 
@@ -109,8 +116,34 @@ SCALARS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 ]
 
 
+def _as_list(count: int) -> Callable[[Any], None]:
+    """Makes a list of the last values on the stack."""
+
+    def load(reader: Any) -> None:
+        reader.stack.append([reader.stack.pop() for _ in range(count)][::-1])
+
+    return load
+
+
+def _refused(reader: Any) -> NoReturn:
+    raise Forbidden("a value of type frozenset")
+
+
 class _Reader(pickle._Unpickler):
-    """Written in Python: the one in C makes room for as many remembered values as a pickle says, whether they come or not."""
+    """Written in Python: the one in C makes room for as many remembered values as a pickle says, whether they come or not.
+
+    Tuples become lists, which cannot be keys: Python would hash one whose parts are shared again and again, without an end.
+    """
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.EMPTY_TUPLE[0]: pickle._Unpickler.dispatch[pickle.EMPTY_LIST[0]],
+        pickle.TUPLE1[0]: _as_list(1),
+        pickle.TUPLE2[0]: _as_list(2),
+        pickle.TUPLE3[0]: _as_list(3),
+        pickle.TUPLE[0]: pickle._Unpickler.dispatch[pickle.LIST[0]],
+        pickle.FROZENSET[0]: _refused,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         modules, meant = NAMES.get(name, ((), None))
@@ -126,25 +159,35 @@ def read_pickle(file: BinaryIO) -> Any:
     """The value in a pickle of arrays, bytes, str, int, list and dict; text of Python 2 as bytes.
 
     Raises:
-        Forbidden: when it holds, or asks for, anything else, or is broken.
+        Forbidden: when it holds, or asks for, anything else, or more than `MOST` values, or is broken.
     """
     try:
-        return _plain(_Reader(file, encoding="bytes").load())
+        return _plain(_Reader(file, encoding="bytes").load(), {})[0]
     except Forbidden as error:
         raise Forbidden(f"it asks for {error}; arrays, bytes, str, int, list and dict are accepted") from None
     except Exception as error:  # a broken pickle fails in many ways
         raise Forbidden(f"it is broken ({type(error).__name__})") from error
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, made: dict[int, tuple[Any, int]]) -> tuple[Any, int]:
+    """The value with arrays in it, and how many values it is.
+
+    Args:
+        value: as it was read.
+        made: the same of lists and dictionaries, by their `id`: what stands in several places is made once.
+    """
     if isinstance(value, _Array):
         if value.array is None:
             raise Forbidden("an array without its description")
-        return value.array
+        return value.array, 1
     if isinstance(value, np.ndarray | bytes | str | int):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    raise Forbidden(f"a value of type {type(value).__name__}")
+        return value, 1
+    if not isinstance(value, list | dict):
+        raise Forbidden(f"a value of type {type(value).__name__}")
+    if id(value) not in made:
+        parts = [_plain(item, made) for item in (value.values() if isinstance(value, dict) else value)]
+        items, count = [item for item, _ in parts], 1 + sum(count for _, count in parts)
+        if count > MOST:
+            raise Forbidden(f"more than {MOST} values")
+        made[id(value)] = dict(zip(value, items, strict=True)) if isinstance(value, dict) else items, count
+    return made[id(value)]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.preprocessing import Normalise, Preprocessing, Whiten, preprocessing_from
-from limbeck.distilled.formats import json_values, load, names_of, refusal, shown, step_size, tensor_of, within
+from limbeck.distilled.formats import check_room, json_values, load, names_of, refusal, shown, step_size, tensor_of, within
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.records import Record
 
@@ -101,6 +101,7 @@ def _preprocessing(folder: Path, file: Path, kind: str, channels: dict[str, Any]
         matrices = load(files[0])
         if isinstance(matrices, dict):
             parts = {str(name): tensor_of(files[0], shown([str(name)]), value) for name, value in matrices.items()}
+            check_room(files[0], 4 * sum(part.numel() for part in parts.values()))  # one number may stand for all of a tensor
     elif kind == Normalise.kind:
         try:
             parts = {name: torch.tensor(values, dtype=torch.float32) for name, values in channels.items()}

@@ -1,5 +1,6 @@
 """What a user may say about sets of other programs, and when there is nothing to say."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class ForeignOptions(Checked):
 
 def check_needed(paths: Sequence[Path | str], options: ForeignOptions) -> None:
     """Refuse to be told how sets are to be understood where Limbeck has saved all of them, which say it themselves."""
-    if options.given and all(DistilledSet.is_at(Path(here("path", str(path))).expanduser()) for path in paths):
+    if options.given and all(DistilledSet.is_at(os.path.expanduser(here("path", str(path)))) for path in paths):
         name, what = options.given[0], repr(str(paths[0])) if paths else "a set in memory"
         said = f"{getattr(options, name)!r} is not accepted for {what}, which says itself what it is"
         raise UsageError(f"{ForeignOptions.key(name)}: {said}")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from limbeck.distilled.card import LICENCE, card
@@ -29,11 +29,14 @@ from limbeck.runtime.plugins import library_of
 from limbeck.runtime.urls import is_url
 
 OURS = (TENSORS, METADATA, CARD, PREVIEW, VIEWS, ROWS)
+PLACES = ("source", "root", "init", "store", "output", "protocol")  # the last words of keys for paths
 KIND = "dataset"  # what the Hub calls such a repository
 ENDPOINT = "HF_ENDPOINT"
 _PART = r"[A-Za-z0-9][\w.-]{0,95}"
 _NAME = re.compile(f"{_PART}/{_PART}", re.ASCII)
 _PATH = re.compile(r"([A-Za-z][\w+.-]*:(//)?)?([/~\\]|[A-Za-z]:[/\\]|\.\.?[/\\])")  # how a path of somebody's machine begins
+_MADE = re.compile(r"([\w.]+:[\w.<>]+)\([^()]*[/\\].*\)", re.DOTALL)  # how settings describe an object that holds such a path
+_SLASH = re.compile(r"[/\\]+")
 _UNREACHED = ("ConnectionError", "ConnectError", "NetworkError", "OfflineModeIsEnabled", "Timeout", "ProtocolError")
 
 
@@ -149,31 +152,68 @@ def _verify(repo: str, folder: Path) -> None:
 
 def _write(held: DistilledSet, folder: Path, licence: str | None) -> None:
     """The files that a repository is to hold."""
-    said = {key: public(value) for key, value in held.metadata.items()}
+    said = public(held.metadata)
     held = replace(held, metadata=said if licence is None else {**said, LICENCE: licence})
     held.save(folder)
     write_rows(held, folder)
     write_text(folder / CARD, card(held, with_rows=True))
 
 
-def public(value: Any) -> Any:
-    """Metadata without where things lie on somebody's machine: of a path the last part, also of one in a list with commas."""
-    if isinstance(value, str):
-        return ",".join(map(_public_name, value.split(",")))
+def public(value: Any, key: str = "") -> Any:
+    """Metadata without where things lie on somebody's machine: of a path the last part, also of one in a list with commas.
+
+    Args:
+        value: of the metadata, or in them.
+        key: that it stands under: of `PLACES` relative paths are paths, too, and elsewhere nothing but names.
+    """
     if isinstance(value, Mapping):
-        return {public(key): public(one) for key, one in value.items()}
-    return [public(one) for one in value] if isinstance(value, (list, tuple)) else value
+        return {public(name): public(one, str(name)) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [public(one, key) for one in value]
+    if not isinstance(value, str):
+        return value
+    text = _MADE.sub(r"\1(…)", value)
+    if key.rpartition(".")[2] in PLACES or (key == "recipe" and text.endswith((".yaml", ".yml"))):
+        return text if _is_on_hub(text) else _last(text)
+    return ",".join(map(_public_name, _split(text)))
+
+
+def _is_on_hub(text: str) -> bool:
+    """Whether `hf:OWNER/NAME`, perhaps with a configuration, is that and no folder or file of this machine."""
+    own = text.removeprefix("hf:").partition(":")[0]
+    named = text.startswith("hf:") and _NAME.fullmatch(own) is not None
+    return named and not own.endswith(".parquet") and not os.path.exists(own)
+
+
+def _split(text: str) -> list[str]:
+    """Names between commas; a comma in a path, which goes on with a slash behind it, is one of its letters."""
+    found = list[str]()
+    for piece in text.split(","):
+        if found and _SLASH.search(piece) and _place_in(found[-1]) and not _place_in(piece):
+            found[-1] += f",{piece}"
+        else:
+            found.append(piece)
+    return found
+
+
+def _place_in(name: str) -> str | None:
+    """The path or URL that is named; None where that is a name, such as that of a network of a library."""
+    named = name.strip()
+    library = library_of(named)
+    own = named if library is None else named.partition(":")[2]
+    return own if library == "transformers" or _PATH.match(own) or is_url(own) else None
 
 
 def _public_name(text: str) -> str:
     """A name as it is, of a path or a URL the last part; what says from which library a network comes stays before it."""
-    named = text.strip()
-    library = library_of(named)
-    own = named if library is None else named.partition(":")[2]
-    if not (_PATH.match(own) or is_url(own)):
+    if (place := _place_in(text)) is None:
         return text
-    last = PurePath(own.replace("\\", "/")).name
-    return last if library is None else f"{library}:{last}"
+    library = library_of(text.strip())
+    return _last(place) if library is None else f"{library}:{_last(place)}"
+
+
+def _last(path: str) -> str:
+    return _SLASH.split(path.rstrip("/\\"))[-1]
 
 
 def _is_same(api: Any, repo: str, commit: str, names: set[str], folder: Path) -> bool:

@@ -89,7 +89,7 @@ def read_set(
         UsageError: when the path is none of these, a file is broken, hostile or leaves a doubt, or classes or size are not those of
             the data; the message is one line. Nothing in any file is executed.
     """
-    path = Path(here("path", str(path))).expanduser()
+    path = Path(os.path.expanduser(here("path", str(path))))
     reading = _Reading(path, data, preprocessing, options)
     files = {".npz": reading.npz, ".pt": reading.pt, ".pth": reading.pt}
     try:

@@ -13,6 +13,7 @@ Nothing in it is ever unpickled.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -39,6 +40,7 @@ from limbeck.distilled.contents import (
     check_said,
     reason,
 )
+from limbeck.distilled.formats import refusal
 from limbeck.distilled.small_set import Kind, NamedSet
 from limbeck.distilled.view_labels import StoredViews, ViewsFile
 from limbeck.runtime.bounded import inside, read_bytes
@@ -241,8 +243,9 @@ class DistilledSet(NamedSet):
         """
         forget(str(path))  # what was published since is read
         path = Path(here("path", str(path)))
-        restore(path)
-        require(path.is_dir(), "path", str(path), "a folder that holds a distilled set")
+        with _readable(path):
+            restore(path)
+            require(path.is_dir(), "path", str(path), "a folder that holds a distilled set")
         try:
             metadata = read_json(inside(path, METADATA), SET)
             described = metadata.pop(VIEWS_KEY, None)
@@ -260,15 +263,20 @@ class DistilledSet(NamedSet):
 
     @staticmethod
     def is_at(path: Path | str) -> bool:
-        """Whether the folder `path` holds a distilled set, sound or not."""
+        """Whether the folder `path` holds a distilled set, sound or not.
+
+        Raises:
+            UsageError: when the system does not let it be looked at.
+        """
         path = Path(here("path", str(path)))
-        return (path / TENSORS).is_file() and (path / METADATA).is_file()
+        with _readable(path):
+            return (path / TENSORS).is_file() and (path / METADATA).is_file()
 
     @classmethod
     def append_evaluation(cls, path: Path | str, evaluation: dict[str, Any]) -> None:
         """Add an evaluation to the list `evaluations` in the metadata of the set in `path`, and to its card, not to its tensors.
 
-        What is there already is not added.
+        What is there already is not added; what differs in `further` alone adds its measurements to those of the one that is there.
 
         Raises:
             UsageError: when there is no sound set.
@@ -280,10 +288,11 @@ class DistilledSet(NamedSet):
             return
         with _lock(path):
             held = cls.load(path)
-            known, found = list(held.metadata.get("evaluations") or ()), plain(evaluation)
+            known = list(held.metadata.get("evaluations") or ())
             # One that was stopped when it had noted its result finds the same again, and so do several at a time.
-            if encodable(found) not in map(encodable, known):
-                held.metadata["evaluations"] = [*known, found]
+            joined = _joined(known, plain(evaluation))
+            if encodable(joined) != encodable(known):
+                held.metadata["evaluations"] = joined
                 _note(path, held)
 
     @classmethod
@@ -300,6 +309,25 @@ class DistilledSet(NamedSet):
             require(held.views is None, "path", str(path), "a set without labels of views")
             views.check(TensorImages(held.images), held.set.code)
             _note(path, replace(held, set=replace(held.set, views=views)), {VIEWS_KEY: views.put(path)})
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Inside the block a place that the system does not let anybody look at is refused."""
+    try:
+        yield
+    except OSError as error:
+        raise refusal(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def _joined(known: list[dict[str, Any]], found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The evaluations, with another one or with what else it measured."""
+    alike = [encodable({**one, "further": {}}) == encodable({**found, "further": {}}) for one in known]
+    if True not in alike:
+        return [*known, found]
+    one = known[number := alike.index(True)]
+    more = {**(one.get("further") or {}), **(found.get("further") or {})}
+    return [*known[:number], {**one, "further": more} if more else one, *known[number + 1 :]]
 
 
 def _lock(path: Path) -> Lock:

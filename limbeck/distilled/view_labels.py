@@ -18,7 +18,7 @@ Framework for Visual Recognition", 2022, arXiv:2112.01528; Xiao and He, "Are Lar
 Dataset Distillation?", 2024, arXiv:2410.15919, who keep a pool at random where this goes round.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from limbeck import views
 from limbeck.distilled.epoch_file import digest_of, write_epochs
 from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_error
+from limbeck.distilled.view_header import FORMAT, FORMATS, Layout, ViewsHeader
 from limbeck.distilled.view_packing import labels_of, named, pack, unpacked
 from limbeck.parametrisations.parametrisation import Code
 from limbeck.parametrisations.registry import to_dict
@@ -46,40 +47,8 @@ from limbeck.training.images import Images
 from limbeck.training.targets import TargetsWithViews
 from limbeck.views import ViewDraw, Views
 
-FORMAT, FORMATS = 2, (1, 2)
 VIEW_LABELS = FileKind("labels of views")
 VIEWS = "views.safetensors"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ViewsHeader(Record):
-    """What the file of views says of itself.
-
-    Args:
-        format: of the file.
-        count, shape: N and (C, H, W).
-        epochs, batch_size, num_classes: E, B and K.
-        views, coding: how the views were drawn, and how their labels are kept.
-        draws: seed and key.
-        images, teacher: their fingerprints; of images that are decoded, that of what is stored.
-        teacher_name: what the teacher is called.
-        trained: epochs of the training that a pool is for; None without a pool.
-    """
-
-    LEFT_OUT: ClassVar = ("trained",)
-    format: int
-    count: int
-    shape: tuple[int, ...]
-    epochs: int
-    batch_size: int
-    num_classes: int
-    views: Views
-    coding: LabelCoding
-    draws: tuple[Key, ...]
-    images: str
-    teacher: str
-    teacher_name: str = ""
-    trained: int | None = None
 
 
 @dataclass(frozen=True)
@@ -130,11 +99,10 @@ class StoredViews(TargetsWithViews):
             check_ordinary(path)
             about = ViewsHeader.from_dict(read_tensor_header(path, VIEW_LABELS).metadata)
             with safe_open(path, framework="pt") as file:
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+                if known := about.is_known:
+                    about.check({name: Layout.of(held.get_dtype(), held.get_shape()) for name, held in slices.items()})
                 complete = bool(file.get_tensor("written").all())
-                counts = [about.epochs, about.count, about.batch_size, about.num_classes]
-                known = about.format in FORMATS and all(type(count) is int and count >= 1 for count in counts)
-                known = known and (about.trained is None or (type(about.trained) is int and about.trained > about.epochs))
-                known = known and list(file.get_slice("index").get_shape()) == counts[:2]
         except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"path: {str(path)!r} is not a sound file of labelled views ({one_line(error)})") from error
         formats = " or ".join(map(str, FORMATS))
@@ -237,19 +205,6 @@ class StoredViews(TargetsWithViews):
         found, wanted = [len(images), *images.shape], [self.about.count, *self.about.shape]
         require(found == wanted, "path", str(self.path), f"made for images with shape {found}, but for {wanted}")
 
-    def _is_sound(self, held: Mapping[str, Tensor]) -> bool:
-        """Whether every image is seen once, nothing points at what is not there, and labels are finite."""
-        count, batch = self.about.count, self.about.batch_size
-        of_batch = (count - torch.arange(count) // batch * batch).clamp_max(batch)
-        most = {"label.classes": torch.tensor(self.about.num_classes), "draw.partner": of_batch}
-        if "draw.order" in held:
-            most["draw.order"] = torch.tensor(held["draw.order"].shape[1])
-        # As whole numbers of eight bytes: 256 is no number of the smallest type that 256 classes fit into.
-        kept = {name: held[name].long() for name in most if name in held}
-        within = all(bool(((value >= 0) & (value < most[name])).all()) for name, value in kept.items())
-        whole = torch.equal(held["index"].sort().values.long(), torch.arange(count))
-        return whole and within and bool(held["label.logits"].isfinite().all())
-
     def _read(self, epoch: int) -> dict[str, Tensor]:
         """What the file holds of one epoch."""
         accepted = f"below the {self.epochs} epochs whose views {str(self.path)!r} has"
@@ -259,7 +214,7 @@ class StoredViews(TargetsWithViews):
         known = held.pop("digests", None)  # of the first format there are none
         same = self.about.format == 1 if known is None else torch.equal(known, digest_of(held))
         require(same, "path", str(self.path), f"what was written: epoch {epoch} has changed")
-        require(self._is_sound(held), "path", str(self.path), f"sound in epoch {epoch}")
+        require(self.about.is_sound(held), "path", str(self.path), f"sound in epoch {epoch}")
         return held
 
 

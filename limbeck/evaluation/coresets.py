@@ -17,7 +17,7 @@ from limbeck.accuracy import Accuracy, Comparison
 from limbeck.evaluation.statistics import compare, deciding_p, seeds_needed
 from limbeck.runtime.records import Record
 
-LEVEL = 0.05
+LEVEL = 0.05  # of p, at which verdicts are given here and in studies
 SAID = {"better": "yes", "worse": "no", "undecided": "undecided"}
 
 

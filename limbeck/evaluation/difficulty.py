@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.evaluation.full import FullData
+from limbeck.experts.curriculum import el2n
 from limbeck.experts.store import TrajectoryStore
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.devices import one_thread
@@ -40,14 +41,6 @@ class Difficulties:
 
     el2n: Tensor
     forgetting: Tensor
-
-
-def el2n(logits: Tensor, labels: Tensor) -> Tensor:
-    """‖softmax(f) − y‖₂ of logits (N, K) and labels (N,), float64 with shape (N,)."""
-    errors = logits.double().softmax(1)
-    errors[torch.arange(len(labels), device=logits.device), labels] -= 1
-    lengths: Tensor = errors.norm(dim=1)
-    return lengths
 
 
 @dataclass
@@ -94,7 +87,7 @@ class Tally:
             raise Failure("a network diverged while images were scored; a smaller eval.full_lr or experts.expert_lr is better")
         self.forgetting.see(logits.argmax(1) == self.labels)
         if self.el2n is None or epoch <= self.epoch:
-            self.el2n = el2n(logits, self.labels)
+            self.el2n = el2n(logits.double(), self.labels)
 
 
 def watched(full: FullData, epoch: int, progress: Progress | None = None) -> Difficulties:

@@ -138,11 +138,26 @@ def difficulty(
     return total.numpy()
 
 
+def el2n(logits: Tensor, labels: Tensor) -> Tensor:
+    """‖softmax(f) − y‖₂ with shape (N,), of logits (N, K) and labels: classes, int64 with shape (N,), or probabilities (N, K).
+
+    Example:
+        >>> el2n(torch.zeros(2, 2), torch.tensor([0, 1])), el2n(torch.zeros(2, 2), torch.eye(2))
+        (tensor([0.7071, 0.7071]), tensor([0.7071, 0.7071]))
+    """
+    errors = logits.softmax(1)
+    if labels.ndim == 1:
+        errors[torch.arange(len(labels), device=logits.device), labels] -= 1
+    else:
+        errors = errors - labels
+    lengths: Tensor = errors.norm(dim=1)
+    return lengths
+
+
 @torch.no_grad()
 def _scores(network: FlatNetwork, theta: Tensor, x: Tensor, y: Tensor, loss: Loss, measure: Measure) -> Tensor:
     if measure == "el2n":
-        errors: Tensor = (network(theta, x).softmax(1) - y).norm(dim=1)
-        return errors
+        return el2n(network(theta, x), y)
 
     first = layers_of(network.slices)[-1].start if measure == "grand_last" else 0
 

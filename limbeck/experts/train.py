@@ -98,8 +98,8 @@ class ExpertTask:
             data=self.data.fingerprint,
             preprocessing=self.preprocessing.identity,
             num_parameters=self.network.num_parameters,
-            # One of ours, or of a library, is known by its name.
-            structure=None if library_of(self.network.name) else self.network.structure,
+            # One of ours, or of a library, is known by its name; not so what a folder holds.
+            structure=None if library_of(self.network.name) not in (None, "transformers") else self.network.structure,
         )
 
     def check_store(self, store: TrajectoryStore, epochs: Sequence[int]) -> None:

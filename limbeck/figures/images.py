@@ -66,7 +66,7 @@ def image_grid(strips: Sequence[Strip], heads: Sequence[str] = (), *, width: flo
 
     Args:
         strips: by class, of images of one size.
-        heads: what stands above the columns.
+        heads: what stands above the columns, upright where one is wider than its column.
         width: in inches; 8.5 become a page of print, 4.1 a column.
         blocks: of rows, at most so many beside each other; None for as many as there is place for.
 
@@ -128,9 +128,11 @@ def _plan(strips: Sequence[Strip], heads: Sequence[str], width: float, blocks: i
         block = width / across if flows else (width + BETWEEN) / across - BETWEEN - _names(strips)
         wide = min(LARGEST, block / (most * (1 + GAP) - GAP * (not flows)))
         rows, line = math.ceil(len(strips) / across), LINE if flows else 0.0
-        high = ((TALLEST - LINE * (not flows)) / rows - line) / (ratio + GAP)
-        side = min(wide, max(high, SMALLEST))
-        room = int(TALLEST / (side * (ratio + GAP) + line)) if side > 0 else 0
+        side = wide
+        for _ in range(2):  # heads that are upright leave less room, which may make others so
+            above = max(LINE * (not flows), _above(heads, side))
+            side = min(wide, max(((TALLEST - above) / rows - line) / (ratio + GAP), SMALLEST))
+        room = int((TALLEST - max(above - LINE, 0.0)) / (side * (ratio + GAP) + line)) if side > 0 else 0
         found = _Plan(flows, across, min(rows, max(1, room)), side)
         if side >= SMALLEST:
             best = max(best, found, key=lambda one: _merit(one, len(strips)))
@@ -153,23 +155,33 @@ def _names(strips: Sequence[Strip]) -> float:
     return LETTER * max(len(_short(strip.name)) for strip in strips) + 0.1
 
 
+def _upright(heads: Sequence[str], side: float) -> bool:
+    """Whether one, with a letter's room, is wider than a column of such images."""
+    return any(LETTER * (len(_short(head)) + 1) > side * (1 + GAP) for head in heads)
+
+
+def _above(heads: Sequence[str], side: float) -> float:
+    """Inches for what stands above columns of such images."""
+    return LETTER * max(len(_short(head)) for head in heads) + 0.1 if _upright(heads, side) else LINE * bool(heads)
+
+
 def _rows(strips: Sequence[Strip], heads: Sequence[str], plan: _Plan) -> Figure:
     names, most = _names(strips), max(len(strip.images) for strip in strips)
     rows = math.ceil(len(strips) / plan.across)
     blocks = math.ceil(len(strips) / rows)
     ratio, side = _ratio(strips), plan.side
     block = names + side * (most * (1 + GAP) - GAP) + BETWEEN
-    sheet = _Sheet.of(
-        strips[0].images.shape[1:3], side, blocks * block - BETWEEN, rows * side * (ratio + GAP), LINE if heads else 0.0
-    )
+    above = _above(heads, side)
+    sheet = _Sheet.of(strips[0].images.shape[1:3], side, blocks * block - BETWEEN, rows * side * (ratio + GAP), above)
     for number, strip in enumerate(strips):
         left, top = number // rows * block + names, number % rows * side * (ratio + GAP)
         sheet.say(_short(strip.name), left - 0.07, top + side * ratio / 2, "right", "center")
         for column, image in enumerate(strip.images):
             sheet.lay(image, left + column * side * (1 + GAP), top)
-    for column, head in enumerate(heads):
+    turned = 90.0 * _upright(heads, side)
+    for column, head in enumerate(map(_short, heads)):
         for left in (number * block + names for number in range(blocks)):
-            sheet.say(head, left + column * side * (1 + GAP) + side / 2, -0.04, "center", "bottom", MUTED)
+            sheet.say(head, left + column * side * (1 + GAP) + side / 2, -0.04, "center", "bottom", MUTED, turned)
     return sheet.figure()
 
 
@@ -212,9 +224,10 @@ class _Sheet:
         place = self.picture[round(top / self.dot) :, round(left / self.dot) :][: len(tile), : tile.shape[1]]
         place[..., :3], place[..., 3] = tile[: place.shape[0], : place.shape[1]], 255
 
-    def say(self, words: str, x: float, y: float, ha: Across, va: Down, color: str = INK) -> None:
-        """Write there."""
-        self.axes.text(x, y, drawable(words), fontsize=TEXT, color=color, clip_on=False, ha=ha, va=va, **as_written())
+    def say(self, words: str, x: float, y: float, ha: Across, va: Down, color: str = INK, turned: float = 0.0) -> None:
+        """Write there, turned by so many degrees."""
+        style = as_written()
+        self.axes.text(x, y, drawable(words), fontsize=TEXT, color=color, clip_on=False, ha=ha, va=va, rotation=turned, **style)
 
     def figure(self) -> Figure:
         """With the picture in it."""

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from limbeck.accuracy import Accuracy
+from limbeck.figures.comparisons import draw_rows, name_rows
 from limbeck.figures.images import Strip, coloured, image_grid, overlaid
-from limbeck.figures.style import BLUE, DASHES, INK, MUTED, ORANGE, SERIES, TEXT, as_written, drawable, dress, new_axes
+from limbeck.figures.style import DASHES, INK, MUTED, ORANGE, SERIES, TEXT, drawable, dress, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ROW, HEAD, WIDTH, LETTER, CURVES = 0.26, 0.8, 3.4, 0.075, 2.6  # inches
-BESIDE = 0.28  # of a row, by which the runs lie below their mean
 # What is drawn over the iterations, and as a distribution.
 OVER, SPREAD = (
     {"area": "discriminative area", "activation": "mean activation", "separation": "distance between classes, log"},
@@ -67,7 +67,7 @@ def item_figure(
     blank.remove()
     places = iter(figure.add_gridspec(len(panels), 1, height_ratios=panels))
     for panel in own:
-        _rows(_panel(figure, next(places)), *panel)
+        draw_rows(_panel(figure, next(places)), *panel)
     for name, rows in drawn.items():
         at = {row: series[row]["iterations"] for row in rows}
         _curves(_panel(figure, next(places)), rows, at, OVER[name])
@@ -84,28 +84,9 @@ def _panel(figure: Figure, place: object) -> Axes:
     return axes
 
 
-def _rows(axes: Axes, ours: Mapping[str, Accuracy], across: str, factor: float) -> None:
-    """A line for every row: the mean, its interval, and every seed below."""
-    axes.grid(False, axis="y")
-    for at, found in enumerate(ours.values()):
-        beside = [at + BESIDE] * len(found.values)
-        axes.scatter([factor * value for value in found.values], beside, s=12, color=BLUE, alpha=0.4, linewidths=0)
-        if found.ci95 is not None:
-            axes.hlines(at, factor * found.ci95[0], factor * found.ci95[1], color=BLUE, linewidth=1.4)
-        axes.scatter(factor * found.mean, at, s=28, color=BLUE, zorder=3)
-    _named(axes, list(ours), across)
-
-
 def _printed(axes: Axes, theirs: Mapping[str, float]) -> None:
-    axes.grid(False, axis="y")
     axes.scatter(list(theirs.values()), range(len(theirs)), s=28, color=ORANGE, marker="s")
-    _named(axes, list(theirs), "published, %")
-
-
-def _named(axes: Axes, names: Sequence[str], across: str) -> None:
-    axes.set_yticks(range(len(names)), list(map(drawable, names)), color=INK, **as_written())
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlabel(across, color=MUTED, fontsize=TEXT)
+    name_rows(axes, list(theirs), "published, %")
 
 
 def _curves(axes: Axes, rows: Mapping[str, Sequence[float]], at: Mapping[str, Sequence[float]], upwards: str) -> None:

@@ -1,4 +1,7 @@
-"""A run that recovers images: teacher, patches, and the file that a stopped one goes on from. `sre2l.py` has what is done."""
+"""A run that recovers images: teacher, patches, and the file that a stopped one goes on from.
+
+`statistics_matching.py` has what is done.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -2,7 +2,7 @@
 
 A trajectory method is a composition of the same parts:
 
-    mtt     uniform start epochs, hard labels, real images                   Cazenavette et al., 2022, arXiv:2203.11932
+    mtt     uniform start epochs, hard labels, real images, experts by SGD   Cazenavette et al., 2022, arXiv:2203.11932
     ftd     mtt on experts trained by GSAM, X averaged over iterations       Du et al., 2023, arXiv:2211.11004
     tesla   mtt with λ taken as constant; with labels=soft on the target
             checkpoint's softmax outputs, anew in each iteration             Cui et al., 2023, arXiv:2211.10586
@@ -44,7 +44,7 @@ REAL: dict[str, Any] = {**PLAIN, **HARD, "init": "real", "outer.lr_lr": 0.0, "ou
 # Four images cost no more a step than one, where a step takes a quarter of them.
 EDF_PLUS: dict[str, Any] = {"parametrisation.kind": "multi", "parametrisation.factor": 2, "match.batch_syn": "slots"}
 PAD: dict[str, Any] = {**ITSELF, "enhance.weighting": "none", "match.drop_ratio": 0.25, "experts.curriculum": "pad"}
-MTT: dict[str, Any] = {**PLAIN, **HARD, "schedule.kind": "uniform", "init": "real"}
+MTT: dict[str, Any] = {**PLAIN, **HARD, "schedule.kind": "uniform", "init": "real", "experts.optimiser": "sgd"}
 FTD: dict[str, Any] = {**MTT, "experts.optimiser": "gsam", "experts.alpha": 0.4, "outer.ema_decay": 0.999}
 NCFM: dict[str, Any] = {**REAL, "outer.img_optimiser": "adamw", "outer.lr_img": 0.001, "real.batch": 1024}
 RECOVERED = "limbeck.methods.recovered"

@@ -6,12 +6,13 @@ The N iterations of a batch are cut into k stages, stage j from ⌊j N / k⌋ on
     after every stage but the last X ← α X + (1 − α) P
 
 with P the real patch that X may have started from, the same one each time. The last stage has the whole resolution, the one before
-it the low one, and so on back, as in the published 200, 224, 200, 224 pixels (k = 4, α = ½, N = 2000). D and U are bilinear, D with
-antialiasing; both are matrices on rows and columns, so that they and their gradients are the same on every device.
+it the low one, and so on back, as in the published 200, 224, 200, 224 pixels (k = 4, α = ½, N = 2000). Adam's moments begin anew in
+every stage; the cosine of its step size is one, over all N. D and U are bilinear, D with antialiasing; both are matrices on rows
+and columns, so that they and their gradients are the same on every device.
 
 Cui, Bi, Luo, Zhao, Liu and Shen, "FADRM: Fast and Accurate Data Residual Matching for Dataset Distillation", 2025,
 arXiv:2506.24125. Ours, where the equations leave it open: P is RDED's most realistic crop (the releases' scripts ask for patches of
-medium difficulty); every stage has a cosine of its own; a teacher that takes images of one size alone sees U(X').
+medium difficulty); a teacher that takes images of one size alone sees U(X').
 """
 
 from dataclasses import dataclass

@@ -174,7 +174,7 @@ class Sre2lSettings(Checked):
         bn_weight: of the distance between the statistics of the images and those of the teacher's batch norms.
         first_multiplier: by which the first batch norm counts more.
         crop_scale: least and greatest share of the area that a crop has.
-        roll: greatest shift in pixels; None takes 32 for 224 pixels, and in proportion for other sizes.
+        roll: greatest shift in pixels, down and to the right; None takes 32 for 224 pixels, and in proportion for other sizes.
         same_view: whether all images of a batch get the same crop, flip and shift, as in the published runs.
         teacher: name of the teacher's network, which must have batch norms; None takes the one distilled for, or where that has
             none, the same with batch norm.
@@ -183,8 +183,7 @@ class Sre2lSettings(Checked):
         crop_curriculum: how the least share of a crop falls from the greatest one to that of `crop_scale` over the iterations of a
             batch (`crop_curriculum.py`): at once, along a line, or along a cosine; `none` leaves it.
         crop_milestone: the share of the iterations after which it has fallen.
-        stages: into so many equal parts the iterations of a batch are cut, each with Adam's moments and its cosine anew
-            (`residual.py`).
+        stages: into so many equal parts the iterations of a batch are cut, each with Adam's moments anew (`residual.py`).
         residual: α in X ← α X + (1 − α) P between two stages, with P the real patches; 1 leaves X alone.
         low_resolution: share of the sides of X in every other stage, counted back from the last, which has the whole sides.
     """

@@ -40,6 +40,7 @@ from limbeck.methods.health import IN_A_ROW
 from limbeck.methods.norm_statistics import check_teacher, recovery_loss
 from limbeck.methods.residual import Stages, blend, resized
 from limbeck.methods.settings import Sre2lSettings
+from limbeck.runtime.devices import all_true
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.interruption import finishing
 from limbeck.runtime.random import generator
@@ -240,7 +241,7 @@ class Recovery:
         """L of a batch in an iteration, whose step has been taken, or which was lost."""
         loss, gradient = self._gradient(state, number, iteration)
         in_a_row, lost, smaller = state["lost"].tolist()
-        if bool(loss.isfinite()) and bool(gradient.isfinite().all()):
+        if all_true(loss.isfinite()) and all_true(gradient.isfinite()):
             self._take(state, number, iteration, gradient, SMALLER**smaller)
             in_a_row = 0
         else:
@@ -262,9 +263,9 @@ class Recovery:
         """Warn of images that are nothing but black and white: steps so large that the clipping alone makes them."""
         if isinstance(self.preprocessing, Whiten):
             return
-        share = float(((x <= self._levels[0].to(x)) | (x >= self._levels[1].to(x))).double().mean())
-        if share > CLIPPED:
-            said = f"sre2l: {100 * share:.0f} % of the numbers of batch {number} are black or white"
+        share = ((x <= self._levels[0].to(x)) | (x >= self._levels[1].to(x))).double().mean()
+        if not all_true(share <= CLIPPED):
+            said = f"sre2l: {100 * share.item():.0f} % of the numbers of batch {number} are black or white"
             warnings.warn(f"{said}; sre2l.lr ({self.settings.lr:g}) may be too large", stacklevel=2)
 
     def _check_lost(self, number: int, iteration: int, lost: int, smaller: int) -> None:
@@ -275,12 +276,6 @@ class Recovery:
             raise Failure(f"{said}, from the first on: {blame}")
         if smaller == RETURNS:
             raise Failure(f"{said}, with smaller steps too: sre2l.lr ({self.settings.lr:g}) is too large")
-
-    def step(self, state: State, number: int, iteration: int) -> Tensor:
-        """L of a batch in an iteration, whose step has been taken; no value is looked at."""
-        loss, gradient = self._gradient(state, number, iteration)
-        self._take(state, number, iteration, gradient)
-        return loss
 
     def _gradient(self, state: State, number: int, iteration: int) -> tuple[Tensor, Tensor]:
         """L and its gradient by the images of a batch."""
@@ -295,7 +290,7 @@ class Recovery:
 
     def _take(self, state: State, number: int, iteration: int, gradient: Tensor, smaller: float = 1.0) -> None:
         """The step along a gradient."""
-        x, factor = self._x(state, number), smaller * Cosine().factor(*self._stages.place(iteration))
+        x, factor = self._x(state, number), smaller * Cosine().factor(iteration, self.settings.iterations)
         moments, before = (state["mean"], state["square"], state["steps"]), x.clone() if self._weighted else x
         self._adam.step(x.view(-1), moments, lambda at: gradient.reshape(-1), factor)
         if self._weighted:

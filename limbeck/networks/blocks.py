@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
 from limbeck.networks.batch_norm import BatchNorm
 from limbeck.networks.stages import Activation, Norm
@@ -86,7 +88,13 @@ def first_stride(height: int, width: int) -> int:
     return 1 if side < 64 else 2 if side < 128 else 4
 
 
-def run_watched(module: nn.Module, x: Tensor, hooks: Mapping[nn.Module, Callable[..., Any]]) -> None:
+def call_purely(module: nn.Module, x: Tensor) -> Any:
+    """What `module` makes of `x`, writing into copies of its buffers; what it draws moves torch's global generator."""
+    buffers = {name: value.clone() for name, value in module.named_buffers() if not is_lazy(value)}
+    return functional_call(module, buffers, (x,))
+
+
+def run_watched(module: Callable[[Tensor], object], x: Tensor, hooks: Mapping[nn.Module, Callable[..., Any]]) -> None:
     """Run `module` on `x` without gradients and call each part's hook, (part, inputs, output), as the part ends."""
     held = [part.register_forward_hook(hook) for part, hook in hooks.items()]
     try:

@@ -15,15 +15,25 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.parameter import is_lazy
 
 from limbeck.networks.batch_norm import BatchNorm, convert_batch_norms, is_statistic, measure_statistics
-from limbeck.networks.factory import Factory, build_foreign, check_logits, is_foreign, made_by, structure
-from limbeck.networks.initial import draw_seed, initial_values
+from limbeck.networks.factory import (
+    Factory,
+    build_foreign,
+    check_logits,
+    copied,
+    factory_of,
+    gives_one,
+    incomplete,
+    is_foreign,
+    made_by,
+    structure,
+)
+from limbeck.networks.initial import draw_seed, global_draws, initial_values
 from limbeck.networks.libraries import is_own
 from limbeck.networks.names import build_network
 from limbeck.networks.stages import NetworkStage
-from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.errors import require
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.plugins import blamed
 
@@ -32,7 +42,7 @@ class FlatNetwork:
     """f(θ, x): `module` called with the parameters that the flat vector θ holds.
 
     f is a pure function: neither parameters nor buffers change. θ holds each parameter once, however many modules share it;
-    those that do not require gradients are constants, as buffers are. Only dropout makes f random, see `has_dropout`.
+    those that do not require gradients are constants, as buffers are. Only what draws makes f random, see `has_dropout`.
 
     Args:
         module: any module; it is copied, and used in training mode, with a `BatchNorm` in the place of each of torch's.
@@ -52,9 +62,9 @@ class FlatNetwork:
     """
 
     def __init__(self, module: nn.Module, name: str, fresh: Callable[[int], nn.Module] | None = None) -> None:
-        self.module, self.name, self.fresh = convert_batch_norms(_copied(module, name), name).train(), name, fresh
-        lazy = any(is_lazy(value) for value in (*self.module.parameters(), *self.module.buffers()))
-        require(not lazy, "network", name, "complete: some of its parameters get their shape at its first call")
+        self.module, self.name, self.fresh = convert_batch_norms(copied(module, name), name).train(), name, fresh
+        whole = not incomplete(self.module)
+        require(whole, "network", name, "complete: some of its parameters get their shape at its first call")
         self.shapes = {key: value.shape for key, value in self.module.named_parameters() if value.requires_grad}
         self.sizes = [shape.numel() for shape in self.shapes.values()]
         require(bool(self.sizes), "network", name, "one with parameters that require gradients")
@@ -62,9 +72,14 @@ class FlatNetwork:
         self.buffers = [key for key, _ in self.module.named_buffers() if not is_statistic(self.module, key)]
         # What is pickled, because while f is computed the parameters of `module` are θ's, and another thread may be pickling.
         self._still = copy.deepcopy(self.module)
+        self._draws = False
 
-    def __getstate__(self) -> object:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "module": self._still}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._still = copy.deepcopy(self.module)
 
     @cached_property
     def structure(self) -> str | None:
@@ -86,11 +101,12 @@ class FlatNetwork:
 
     @property
     def has_dropout(self) -> bool:
-        """Whether modules drop at random while f is computed, drawn from torch's global generator and so never twice the same.
+        """Whether f is random, as dropout makes it: drawn from torch's global generator, and never twice the same.
 
-        Found are torch's dropouts and modules with a positive number `dropout`, as torch's attention and recurrent ones have.
+        Found are torch's dropouts and modules with a positive number `dropout`, as torch's attention and recurrent ones have; of
+        what `flat_network` makes, whatever draws when it is called, such as stochastic depth.
         """
-        return any(_drops(part) for part in self.module.modules())
+        return self._draws or any(_drops(part) for part in self.module.modules())
 
     @property
     def slices(self) -> dict[str, slice]:
@@ -121,10 +137,11 @@ class FlatNetwork:
         """Fresh parameters with shape (P,), float32, on the CPU: torch's defaults, or what `fresh` makes.
 
         Raises:
-            UsageError: when `fresh` makes another network.
+            UsageError: when `fresh` makes another network, or parts of the module cannot draw their values.
         """
         if self.fresh is None:
-            return initial_values(self.module, self.shapes, generator)
+            with blamed("network", self.name, "has a part that cannot be reset, which raised"):
+                return initial_values(self.module, self.shapes, generator)
         made = dict(self.fresh(draw_seed(generator)).named_parameters())
         same = all(name in made and made[name].shape == shape for name, shape in self.shapes.items())
         require(same, "network", self.name, "a factory that makes the same network at every call")
@@ -173,7 +190,8 @@ def flat_network(network: str | nn.Module | Factory, shape: tuple[int, int, int]
         num_classes: K.
 
     Raises:
-        UsageError: for a name that is unknown, a network that does not take such images or that is no function of its parameters.
+        UsageError: for a name that is unknown, a network that does not take such images, that is no function of its parameters or
+            that cannot draw fresh ones.
 
     Example:
         >>> flat_network("ConvNetD3-w32", (3, 32, 32), 10).num_parameters
@@ -182,29 +200,32 @@ def flat_network(network: str | nn.Module | Factory, shape: tuple[int, int, int]
     good = isinstance(shape, tuple) and len(shape) == 3 and all(isinstance(side, int) and side > 0 for side in shape)
     require(good, "shape", shape, "(C, H, W)")
     require(isinstance(num_classes, int) and num_classes > 0, "num_classes", num_classes, "a whole number, at least 1")
-    if isinstance(network, str):
-        module, name = build_network(network, *shape, num_classes), network
-        fresh = partial(build_foreign, network, shape, num_classes) if is_foreign(network) else None
-    elif isinstance(network, nn.Module):
+    if isinstance(network, str) and not is_foreign(network):
+        return FlatNetwork(build_network(network, *shape, num_classes), network)
+    if isinstance(network, nn.Module):
         flat = FlatNetwork(network, type(network).__name__)
         with blamed("network", flat.name, "cannot be taken to the CPU, which raised"):
             flat.to(torch.device("cpu"))
-        check_logits(flat.module, shape, num_classes, flat.name)
-        return flat
     else:
-        require(callable(network), "network", network, "a name, a module or a function that makes one")
-        module, fresh = made_by(network, shape, num_classes, 0), partial(made_by, network, shape, num_classes)
-        name = type(module).__name__
-    # What gives one module again and again gives no fresh parameters: it counts as that module.
-    return FlatNetwork(module, name, None if fresh is None or fresh(1) is module else fresh)
+        require(callable(network) or isinstance(network, str), "network", network, "a name, a module or a function that makes one")
+        flat = _of_factory(network, shape, num_classes)
+    with global_draws(0):
+        flat._draws = check_logits(flat.module, shape, num_classes, flat.name)
+    if flat.fresh is None:
+        flat.initial(torch.Generator().manual_seed(0))  # what cannot be reset is to be known now
+    return flat
 
 
-def _copied(module: nn.Module, name: str) -> nn.Module:
-    try:
-        return copy.deepcopy(module)
-    except Exception as error:
-        said = str(error).strip().partition("\n")[0]
-        raise UsageError(f"network: {name!r} cannot be copied, which raised {type(error).__name__}: {said}") from error
+def _of_factory(network: str | Factory, shape: tuple[int, int, int], num_classes: int) -> FlatNetwork:
+    """The network that a factory makes, fresh at every call; one module that it gives again and again counts as that module."""
+    fresh: Callable[[int], nn.Module]
+    if isinstance(network, str):
+        module, name, factory = build_network(network, *shape, num_classes), network, factory_of(network)
+        fresh = partial(build_foreign, network, shape, num_classes)
+    else:
+        module, factory = made_by(network, shape, num_classes, 0), network
+        name, fresh = type(module).__name__, partial(made_by, network, shape, num_classes)
+    return FlatNetwork(module, name, None if gives_one(factory, shape, num_classes, name) else fresh)
 
 
 def _drops(part: nn.Module) -> bool:

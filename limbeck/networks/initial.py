@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.networks.batch_norm import BatchNorm
+from limbeck.runtime.devices import has_values, on_gpu
 
+CPU = torch.device("cpu")
 UNIFORM = (nn.Conv2d, nn.Linear)
 NORMS = (BatchNorm, nn.GroupNorm)
 
@@ -50,11 +52,18 @@ def draw_seed(generator: torch.Generator) -> int:
 
 
 @contextmanager
-def global_draws(seed: int) -> Iterator[None]:
-    """Torch's global CPU generator starts from `seed` inside and is afterwards what it was: modules draw from no other."""
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would seed the accelerators too, and those are not forked.
+def global_draws(seed: int, device: torch.device = CPU) -> Iterator[None]:
+    """Torch's global generators of the CPU and of `device` start from `seed` inside and are afterwards what they were.
+
+    Modules draw from no others.
+    """
+    forked = [device] if on_gpu(device) and has_values(device) else []
+    with torch.random.fork_rng(devices=forked):
+        # Not torch.manual_seed, which would seed all accelerators, also those that are not forked.
         torch.default_generator.manual_seed(seed)
+        for one in forked:
+            with torch.cuda.device(one):
+                torch.cuda.manual_seed(seed)
         yield
 
 

@@ -5,12 +5,15 @@ statistics are those of the whole batch, allows none.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from limbeck.networks.blocks import run_watched
+from limbeck.networks.blocks import call_purely, run_watched
 from limbeck.networks.flat import FlatNetwork
+from limbeck.networks.initial import global_draws
 from limbeck.runtime.determinism import deterministic
 from limbeck.runtime.devices import on_gpu
 
@@ -77,8 +80,10 @@ def output_sizes(network: FlatNetwork, shape: tuple[int, ...]) -> list[int]:
     def record(module: nn.Module, inputs: object, output: object) -> None:
         found.append(sum(one[0].numel() for one in _tensors(output)))
 
-    x = torch.zeros(2, *shape, device=next(network.module.parameters()).device)
-    run_watched(network.module, x, dict.fromkeys(network.module.modules(), record))
+    module = network.module
+    x = torch.zeros(2, *shape, device=next(module.parameters()).device)
+    with global_draws(0, x.device) if network.has_dropout else nullcontext():
+        run_watched(partial(call_purely, module), x, dict.fromkeys(module.modules(), record))
     return found
 
 

@@ -191,7 +191,7 @@ class NormActivatePool(Rest):
 
     def forward_tangent(self, z: Tangent, p: Parameters, pt: Parameters) -> Tangent:
         normed, r = self._norm(self._cells(z.value, p))
-        normed_dot, _ = self._norm_dot(normed, r, self._cells(z.dot, pt, p))
+        normed_dot, _ = self._norm_dot(normed, r, self._cells(z.dot, pt))
         n = self._affine(normed, p)
         dot = self._slope(n) * self._affine_dot(normed, normed_dot, p, pt)
         a = self._activate(n)
@@ -210,7 +210,7 @@ class NormActivatePool(Rest):
 
     def backward_tangent(self, gx: Tangent, z: Tangent, p: Parameters, pt: Parameters) -> tuple[Tangent, Parameters]:
         normed, r = self._norm(self._cells(z.value, p))
-        normed_dot, s = self._norm_dot(normed, r, self._cells(z.dot, pt, p))
+        normed_dot, s = self._norm_dot(normed, r, self._cells(z.dot, pt))
         n = self._affine(normed, p)
         a, slope = self._activate(n), self._slope(n)
         ga = self._unpool(gx.value.to(n.dtype), a)
@@ -230,7 +230,7 @@ class NormActivatePool(Rest):
         totals = tuple(count * dot.sum((0, *SPACE)) for dot in reversed(dots))
         return Tangent(self._whole(gz), self._whole(gz_dot)), (self._bias_gradient(gz_dot), *totals)
 
-    def _cells(self, z: Tensor, p: Parameters, like: Parameters | None = None) -> Tensor:
+    def _cells(self, z: Tensor, p: Parameters) -> Tensor:
         """z + b, in the parameters' precision, seen in cells: (B, H/2, 2, W/2, 2, C), or (B, H, 1, W, 1, C) without pooling."""
         side = 1 if self.pooling == "none" else 2
         batch, height, width, channels = z.shape

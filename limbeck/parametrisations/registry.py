@@ -33,9 +33,9 @@ def from_dict(held: Mapping[str, Any]) -> Parametrisation:
         ValueError: when it is none.
     """
     kind = held.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"it stores its images as {kind!r}, which is none of {', '.join(KINDS)}")
-    known = KINDS[str(kind)]
+    known = KINDS[kind]
     assert is_dataclass(known)
     if held.keys() - {"kind"} != {one.name for one in fields(known)}:
         raise ValueError(f"what it stores of {kind!r} has other settings")

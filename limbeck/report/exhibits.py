@@ -3,13 +3,14 @@
 The same figures become files for papers by `limbeck report --figures`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from limbeck.figures.exhibit import Exhibit
 from limbeck.report.exhibits_of_runs import of_several
 from limbeck.report.kinds import DRAWN, as_usage, kind_of
 from limbeck.runtime.errors import UsageError, require
-from limbeck.runtime.located import here
+from limbeck.runtime.located import here, origin
 
 
 def figures_of(*paths: Path | str) -> dict[str, Exhibit]:
@@ -39,4 +40,5 @@ def figures_of(*paths: Path | str) -> dict[str, Exhibit]:
             found = kind.draw(places[0])
     if not found:
         raise UsageError(f"PATH: there is nothing to draw in {', '.join(repr(str(path)) for path in places)} yet")
-    return {one.name: one for one in found}
+    sources = tuple(origin(path) or str(path.resolve()) for path in places)
+    return {one.name: replace(one, sources=sources) for one in found}

@@ -1,22 +1,14 @@
 """The figures of studies and of experts: what a comparison, a benchmark, complexities and a store of experts can be drawn as."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 from limbeck.experts.store import TrajectoryStore
 from limbeck.figures import complexity, experts
 from limbeck.figures.comparisons import comparison_figure, recovery_figure
 from limbeck.figures.exhibit import Exhibit
-from limbeck.image_complexity.results import Summary
-from limbeck.image_complexity.run import SUMMARY
-from limbeck.runtime.errors import UsageError, reason
-from limbeck.runtime.files import read_json
-from limbeck.runtime.sealed import FileKind
-from limbeck.studies.recovery import RECOVERY, Recovery
+from limbeck.report.of_complexity import read_complexity
+from limbeck.report.of_grids import read_recovery
 from limbeck.studies.table import Table
-
-T = TypeVar("T")
 
 
 def of_comparison(folder: Path) -> list[Exhibit]:
@@ -29,7 +21,7 @@ def of_comparison(folder: Path) -> list[Exhibit]:
 
 def of_benchmark(folder: Path) -> list[Exhibit]:
     """Recovery ratios by category and level."""
-    held = _read(folder / "comp-dd.json", RECOVERY, Recovery.from_dict)
+    held = read_recovery(folder)
     figure = recovery_figure(held.tables, held.levels)
     caption = "Mean ratio of a method's accuracy to that of the full data, with its 95 % interval over distillation seeds."
     return [] if figure is None else [Exhibit("recovery", held.title, caption, figure, wide=True)]
@@ -37,7 +29,7 @@ def of_benchmark(folder: Path) -> list[Exhibit]:
 
 def of_complexity(folder: Path) -> list[Exhibit]:
     """How complexities, activations and areas are distributed."""
-    held = _read(folder / "complexity.json", SUMMARY, Summary.from_dict)
+    held = read_complexity(folder)
     name = Path(held.data.source).name or held.data.source
     classes = "How many classes have which complexity, at every threshold; a mark below for every class."
     ranking = "Mean complexity of the images of a class with its 95 % interval, the easiest class above."
@@ -56,15 +48,3 @@ def of_experts(folder: Path) -> list[Exhibit]:
     held = {expert: store.held(expert) for expert in store.experts}
     caption = "Validation accuracy after every epoch: each expert and their mean; at the bottom, which epochs are held."
     return [Exhibit("experts", "Experts", caption, experts.expert_curves(curves, held, store.difficulties()))]
-
-
-def _read(file: Path, kind: FileKind, make: Callable[[Any], T]) -> T:
-    """What a study has written.
-
-    Raises:
-        UsageError: when the file is something else.
-    """
-    try:
-        return make(read_json(file, kind))
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise UsageError(f"PATH: {str(file)!r} cannot be read ({reason(error)})") from error

@@ -3,6 +3,7 @@
 Whoever adds a kind of study adds a line to `KINDS`, a function that makes its `Collection`, and one that makes its figures.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -152,7 +153,7 @@ def kind_of(path: Path, accepted: str = SHOWN) -> Kind:
     Raises:
         UsageError: when it is nothing that anything can be made of.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise UsageError(f"PATH: {str(path)!r} is not there; {accepted} is accepted")
     found = next((kind for kind in KINDS if path.is_dir() and kind.holds(path)), None)
     if found is None:

@@ -5,7 +5,7 @@ A long curve is drawn as the medians of short blocks of iterations.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,15 +69,14 @@ class Chart:
 
 
 def points_of(rows: Rows, key: str, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Iterations and values, without those that are missing; of many, medians of blocks."""
+    """Iterations and values, without those that are missing."""
     x, y = column(rows, "iteration"), scale * column(rows, key)
     good = np.isfinite(x) & np.isfinite(y)
-    x, y, *_ = blocks(x[good], y[good], MOST_POINTS)
-    return x, y
+    return x[good], y[good]
 
 
 def chart(name: str, title: str, y_title: str, lines: Sequence[Line], caption: str = "", *, log: bool = False) -> Chart | None:
-    """The figure of lines with at least one point; None where there is none.
+    """The figure of lines with at least one point, of many points medians of blocks; None where there is none.
 
     Args:
         name: of letters and hyphens, another for every figure of a page.
@@ -87,11 +86,13 @@ def chart(name: str, title: str, y_title: str, lines: Sequence[Line], caption: s
         caption: below it.
         log: whether values are on a logarithmic scale, which has no place for those that are not positive.
     """
-    kept = []
+    kept, said = list[Line](), list[str]()
     for line in lines:
         good = line.y > 0 if log else np.isfinite(line.y)
         if good.any():
-            kept.append(Line(line.name, line.group, line.facts, line.x[good], np.log10(line.y[good]) if log else line.y[good]))
+            said.append(_said(line.x[good][-1], line.y[good][-1]))
+            x, y, *_ = blocks(line.x[good], line.y[good], MOST_POINTS)
+            kept.append(replace(line, x=x, y=np.log10(y) if log else y))
     if not kept:
         return None
     x_range = _range(np.concatenate([line.x for line in kept]), 0.0)
@@ -100,7 +101,8 @@ def chart(name: str, title: str, y_title: str, lines: Sequence[Line], caption: s
     legend = tuple((group, number % COLOURS, number // COLOURS % 4) for group, number in groups.items())
     style = {group: (colour, dash) for group, colour, dash in legend}
     curves = tuple(
-        Curve(line.name, line.group, line.facts, _d(line, x_range, y_range), _said(line, log), *style[line.group]) for line in kept
+        Curve(line.name, line.group, line.facts, _d(line, x_range, y_range), last, *style[line.group])
+        for line, last in zip(kept, said, strict=True)
     )
     x_ticks = tuple(Tick(round(100 * _at(x, x_range), 2), f"{x:g}") for x in ticks(*x_range))
     y_values = _powers(*y_range) if log else [(y, f"{y:g}") for y in ticks(*y_range)]
@@ -145,7 +147,6 @@ def _d(line: Line, x_range: tuple[float, float], y_range: tuple[float, float]) -
     return "M" + "L".join(places if len(places) > 1 else places * 2)
 
 
-def _said(line: Line, log: bool) -> str:
-    """The last value in words."""
-    last = float(line.y[-1])
-    return f"{10**last if log else last:.4g} after {line.x[-1]:g} iterations"
+def _said(iteration: float, value: float) -> str:
+    """A value in words."""
+    return f"{value:.4g} after {iteration:.0f} iterations"

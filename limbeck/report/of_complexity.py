@@ -11,6 +11,7 @@ from limbeck.figures import complexity as drawn
 from limbeck.figures.style import inline_svg
 from limbeck.image_complexity.build import Subset
 from limbeck.image_complexity.results import Summary
+from limbeck.image_complexity.run import SUMMARY
 from limbeck.image_complexity.settings import ComplexitySettings
 from limbeck.report.collection import Collection, Drawing, brief, common, gathered
 from limbeck.report.of_runs import names
@@ -55,7 +56,7 @@ def read_complexity(folder: Path) -> Summary:
     """
     file = folder / FILE
     try:
-        found = Summary.from_dict(read_json(file))
+        found = Summary.from_dict(read_json(file, SUMMARY))
         given: Any = found.settings  # as JSON has them
         return replace(found, settings=ComplexitySettings(**{**given, "thresholds": tuple(given["thresholds"])}))
     except (OSError, ValueError, TypeError, LookupError, AttributeError, UsageError) as error:
@@ -191,10 +192,10 @@ def _source(one: Summary) -> str:
 
 
 def _percent(value: float | None, ends: tuple[float, float] | None = None) -> Value:
-    """A figure that is in percent already, with its interval cut to what is possible."""
+    """A figure that is in percent already, with its margin; its interval is drawn as far as a share can be."""
     if value is None or not isfinite(value):
         return Value()
     if ends is None:
         return Value(f"{value:.1f}", value)
     low, high = (min(max(end, 0.0), 100.0) for end in ends)
-    return Value(f"{value:.1f} ± {(high - low) / 2:.1f}", value, (low, high))
+    return Value(f"{value:.1f} ± {(ends[1] - ends[0]) / 2:.1f}", value, (low, high))

@@ -25,6 +25,7 @@ from limbeck.report.sortable import (
     of_difference,
     of_number,
     of_share,
+    of_whole,
     of_words,
 )
 from limbeck.runtime.errors import UsageError, reason
@@ -32,12 +33,13 @@ from limbeck.runtime.files import read_json
 from limbeck.runtime.notices import by_kind
 from limbeck.studies.cells import CELL, CellRecord, doubts_of
 from limbeck.studies.cost import Cost
-from limbeck.studies.recovery import Levels, Recovery
+from limbeck.studies.recovery import RECOVERY, Levels, Recovery
 from limbeck.studies.table import REFERENCES, Section, Table, images_text, tabulate
 
 SEEDS = "Means are over all distillation seeds, whichever are chosen above; ± and the line are the 95 % interval."
 UNFINISHED = "{} is missing, so that which method the others are compared with is not known; the same command writes it anew"
 
+RATIOS = "comp-dd.json"
 OF_EVERY_CELL = {"method": str, "ipc": int, "seed": int}  # facts
 
 
@@ -78,15 +80,10 @@ def comp_dd(folder: Path) -> Collection:
         UsageError: when its `comp-dd.json` is not what was written.
     """
     cells, warnings = read_cells(folder)
-    file = folder / "comp-dd.json"
-    if not file.exists():
-        warnings.append("comp-dd.json is missing, and with it what is known of whole subsets; the same command writes it anew")
+    if not (folder / RATIOS).exists():
+        warnings.append(f"{RATIOS} is missing, and with it what is known of whole subsets; the same command writes it anew")
         return _page(folder, folder.resolve().name, [*warnings, *_remarks({}, (), doubts_of(cells))], [], [], cells)
-    try:
-        found = Recovery.from_dict(read_json(file))
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        advice = "`limbeck comp-dd` with the same words writes it anew from its cells"
-        raise UsageError(f"PATH: {str(file)!r} is no result of comp-dd ({reason(error)}); {advice}") from error
+    found = read_recovery(folder)
     verdicts = [
         Verdict(str(one), images_text(table.ipc), {"method": one.method, "ipc": str(table.ipc)})
         for table in found.tables
@@ -114,6 +111,20 @@ def comp_dd(folder: Path) -> Collection:
             Drawing("recovery", "Recovery ratio by level", inline_svg(figure, "recovery", "Recovery ratio by level"), caption),
         ),
     )
+
+
+def read_recovery(folder: Path) -> Recovery:
+    """What a benchmark has found.
+
+    Raises:
+        UsageError: when the file is not what was written.
+    """
+    file = folder / RATIOS
+    try:
+        return Recovery.from_dict(read_json(file, RECOVERY))
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        advice = "`limbeck comp-dd` with the same words writes it anew from its cells"
+        raise UsageError(f"PATH: {str(file)!r} is no result of comp-dd ({reason(error)}); {advice}") from error
 
 
 def read_cells(folder: Path) -> tuple[dict[str, CellRecord], list[str]]:
@@ -208,7 +219,7 @@ def cell_table(cells: Mapping[str, CellRecord]) -> SortableTable:
         facts, found, cost = facts_of(one), one.accuracy, Cost.of([one])
         cells_of = (
             *(of_words(name), of_words(facts.get("method")), of_words(facts.get("subset"))),
-            *(_number(facts.get("ipc")), _number(facts.get("seed")), of_words(one.network), of_accuracy(found.distilled)),
+            *(of_whole(facts.get("ipc")), of_whole(facts.get("seed")), of_words(one.network), of_accuracy(found.distilled)),
             of_share(found.distilled.test_mean),
             *(of_share(kind.mean) for kind in (found.random, found.initial, found.full)),
             *(of_share(_recovered(one)), of_number(one.best_iteration, "d"), of_share(one.skipped_share)),
@@ -296,7 +307,3 @@ def _memory(cost: Cost) -> Value:
     """MiB, or a bound of it."""
     peak = cost.peak_memory
     return Value() if peak is None else Value(cost.memory_text.removesuffix(" MiB"), peak.bytes / 2**20)
-
-
-def _number(text: str | None) -> Value:
-    return of_number(int(text), "d") if text is not None and text.isdecimal() else of_words(text)

@@ -18,7 +18,7 @@ from limbeck.report.contents import Run, read_run
 from limbeck.report.differences import NAMED_BY, differences
 from limbeck.report.lines import Chart, Line, chart, points_of
 from limbeck.report.side_by_side import shelves
-from limbeck.report.sortable import Column, Facts, Row, SortableTable, of_accuracy, of_number, of_share, of_words
+from limbeck.report.sortable import Column, Facts, Row, SortableTable, of_accuracy, of_number, of_share, of_whole, of_words
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.identity import NONE
 from limbeck.runs.results import RunResult
@@ -152,7 +152,7 @@ def figures(entries: Sequence[Entry]) -> SortableTable:
         sums = sum(loop.seconds.values()) if loop.seconds else None
         peak = max(loop.peak_memory.values()) / 2**20 if loop.peak_memory else None
         cells = (
-            *(of_words(one.name), of_words(facts.get("method")), _whole(facts.get("ipc")), _whole(facts.get("seed"))),
+            *(of_words(one.name), of_words(facts.get("method")), of_whole(facts.get("ipc")), of_whole(facts.get("seed"))),
             *(of_words(facts.get("source")), of_words(facts.get("network"))),
             *(of_accuracy(found.distilled), of_share(found.distilled.test_mean)),
             *(of_share(kind.mean) for kind in (found.random, found.initial, found.full)),
@@ -341,8 +341,3 @@ def _distinct(facts: Sequence[Facts], key: str, form: Any = str, most: int = 4) 
     """The values of a fact, in a few words; nothing where it is unknown."""
     values = list(dict.fromkeys(form(row[key]) for row in facts if key in row))
     return [listed(values, most)] if values else []
-
-
-def _whole(text: str | None) -> Any:
-    """A whole number; words that are none as they are."""
-    return of_number(int(text), "d") if text is not None and text.isdecimal() else of_words(text)

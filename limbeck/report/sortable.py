@@ -171,6 +171,11 @@ def of_words(text: str | None) -> Value:
     return Value(text) if text else Value()
 
 
+def of_whole(text: str | None) -> Value:
+    """A whole number in words; words that are none as they are."""
+    return of_number(int(text), "d") if text is not None and text.isdecimal() else of_words(text)
+
+
 def _share(value: float, scale: tuple[float, float]) -> float:
     """Where a value lies on a scale, in percent of it."""
     return round(100 * (min(max(value, scale[0]), scale[1]) - scale[0]) / (scale[1] - scale[0]), 2)

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from limbeck.accuracy import Comparison
+from limbeck.evaluation.coresets import LEVEL
 from limbeck.evaluation.statistics import MOST_SEEDS, compare, deciding_p, holm, seeds_needed
 from limbeck.runtime.records import Record
 from limbeck.studies.entrants import MATCHED
-from limbeck.studies.judging import LEVEL
 
 LEAST = 3  # seeds; fewer decide nothing
 UNMEASURED = "not measured yet"
@@ -106,6 +106,11 @@ def first(one: At) -> At:
 def last(one: At) -> At:
     """At the highest number of images per class."""
     return replace(one, size="last")
+
+
+def middle(one: At) -> At:
+    """At what the scale has for the paper's 10 images per class, whichever numbers the item runs over."""
+    return replace(one, size="middle")
 
 
 def many(one: At) -> At:

@@ -7,6 +7,9 @@ from typing import Literal
 from limbeck.reproduction.claims import At, Claim, Size, above
 
 Places = Literal["main", "parts", "levels", "easy"]
+EDF, DATM, FTD, MTT, RANDOM = map(At, ("edf", "datm", "ftd", "mtt", "random"))
+ALONE = {"enhance.weighting": "none"}  # a criterion without weights
+NETWORKS = ("ResNet18", "VGG11", "AlexNet")  # other architectures than the one that is distilled for
 
 
 @dataclass(frozen=True)

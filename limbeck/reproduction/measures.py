@@ -1,7 +1,7 @@
 """What is measured of a cell beside its accuracy, once, while its run folder is there; kept as `measured/CELL.MEASUREMENT.json`.
 
-course      how the images change over the snapshots: their activation maps under a network of the full data, the distance between
-            classes in its features, their roughness, and how far pixels have moved
+course      how the images change over the snapshots, of those that all snapshots hold: their activation maps under a network of
+            the full data, the distance between classes in its features, their roughness, and how far pixels have moved
 kd          accuracy with knowledge distillation, as RDED does it
 networks    accuracy of other architectures, with the set's own step size, as published
 seen        the activation maps and the complexity of the cell's images under one network, which is trained from the cell's seed on
@@ -12,7 +12,7 @@ seen        the activation maps and the complexity of the cell's images under on
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -26,15 +26,16 @@ from limbeck.data.joined import joined
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.areas import discriminative_area, energy_inside, mean_activation
 from limbeck.evaluation.distances import class_mean_distances, features_of, summary
-from limbeck.image_complexity.networks import judge
+from limbeck.image_complexity import networks
 from limbeck.image_complexity.run import measure_complexity
 from limbeck.image_complexity.settings import ComplexitySettings
 from limbeck.methods.snapshots import SNAPSHOT
+from limbeck.reproduction.item import NETWORKS
 from limbeck.runs.build import cam_of
 from limbeck.runs.record import final_seeds
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import Failure, UsageError, reason
-from limbeck.runtime.files import read_json, read_tensors, write_json, write_tensors
+from limbeck.runtime.files import read_json, read_tensor_header, read_tensors, write_json, write_tensors
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
 from limbeck.runtime.records import Record
@@ -43,7 +44,6 @@ from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies.cells import Cell, CellFolder
 
 MEASURED = FileKind("measurement of a cell")
-OTHERS = ("ResNet18", "VGG11", "AlexNet")
 HIGH = 0.5
 BINS = 20
 SHOWN = 5  # classes of which an image is kept
@@ -60,6 +60,7 @@ class Measured(Record):
         values: figures by name.
         series: rows of figures by name.
         failed: of accuracies, how many networks diverged, which count as 0, and of how many; older files have none.
+        eye: of what is `seen`, the name of the network that saw it; empty where that is not said.
     """
 
     cell: str
@@ -67,8 +68,9 @@ class Measured(Record):
     values: Mapping[str, float]
     series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     failed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    eye: str = ""
 
-    LEFT_OUT: ClassVar = ("failed",)
+    LEFT_OUT: ClassVar = ("failed", "eye")
 
     @classmethod
     def of_accuracies(cls, cell: str, measure: str, found: Mapping[str, Accuracy]) -> "Measured":
@@ -110,24 +112,24 @@ class Finished:
 
 @dataclass(frozen=True)
 class Judge:
-    """A network of the full data, what it makes maps with, and the boxes of the objects where they are known."""
+    """A network of the full data, with the classes of the images that it looks at and the boxes of their objects, if known."""
 
     module: nn.Module
     classes: Tensor
     num_classes: int
     boxes: np.ndarray | None
 
-    def maps(self, images: Tensor, index: Tensor) -> Tensor:
+    def maps(self, images: Tensor, classes: Tensor) -> Tensor:
         """Activation maps, of one kind for all rows."""
         device = next(self.module.parameters()).device
         cam = cam_of(EnhanceSettings())
-        return cam(self.module, images.to(device), self.classes[index].to(device), generator(0, "areas")).cpu()
+        return cam(self.module, images.to(device), classes.to(device), generator(0, "areas")).cpu()
 
-    def look(self, images: Tensor, index: Tensor) -> dict[str, float]:
-        """What it sees in images, those of a set with these positions."""
-        classes, maps = self.classes[index], self.maps(images, index)
+    def look(self, images: Tensor) -> dict[str, float]:
+        """What it sees in the images as they are at one time."""
+        maps = self.maps(images, self.classes)
         features = features_of(self.module, images.to(next(self.module.parameters()).device)).cpu()
-        between = summary(class_mean_distances(features, classes, self.num_classes)).between
+        between = summary(class_mean_distances(features, self.classes, self.num_classes)).between
         found = {
             "area": float(discriminative_area(maps).mean()),
             "activation": float(mean_activation(maps).mean()),
@@ -136,7 +138,7 @@ class Judge:
             "roughness": math.log(max(_roughness(images), 1e-12)),
         }
         if self.boxes is not None:
-            found["inside"] = float(energy_inside(maps, self.boxes[index.numpy()]).mean())
+            found["inside"] = float(energy_inside(maps, self.boxes).mean())
         return found | {f"bin{k}": float(share) for k, share in enumerate(_histogram(maps))}
 
 
@@ -147,31 +149,43 @@ def _course(finished: Finished) -> Measured:
         raise Failure(f"{finished.run} holds no snapshots to measure the course of its images on")
     workspace, held = finished.workspace, finished.held
     evaluator = workspace.evaluator()
-    start = read_tensors(paths[0], kind=SNAPSHOT)[0]["X"]
+    places = _held_by_all(paths)
+    start, _ = _snapshot(paths[0], places)
     module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"))
-    judge = Judge(module, held.classes.cpu(), held.num_classes, _boxes(workspace, start))
-    rows, iterations, moved, last, index = [], [], 0.0, start, torch.arange(len(start))
+    judge = Judge(module, held.classes.cpu()[places], held.num_classes, _boxes(workspace, start))
+    rows, iterations, last = [], [], start
     for path in paths:
-        tensors, header = read_tensors(path, kind=SNAPSHOT)
-        index = torch.tensor(header.get("positions", range(len(tensors["X"]))))
-        last = tensors["X"]
-        rows.append(judge.look(last, index))
-        iterations.append(float(header["iteration"]))
-        moved = float((last - start[index]).square().mean().sqrt())
-    _draw(finished.pictures, judge, workspace, start, last, index)
-    values = {"moved": moved}
+        last, iteration = _snapshot(path, places)
+        rows.append(judge.look(last))
+        iterations.append(float(iteration))
+    _draw(finished.pictures, judge, workspace, start, last)
+    values = {"moved": float((last - start).square().mean().sqrt())}
     for name in rows[0]:
         if not name.startswith("bin"):
             values |= {name: rows[-1][name], f"{name}_start": rows[0][name], f"{name}_growth": rows[-1][name] - rows[0][name]}
     series = {name: tuple(row[name] for row in rows) for name in rows[0] if not name.startswith("bin")}
     bins = {name: tuple(row[f"bin{k}"] for k in range(BINS)) for name, row in (("bins_start", rows[0]), ("bins", rows[-1]))}
-    return _measured(finished, "course", values, {"iterations": tuple(iterations), **series, **bins})
+    series = {"iterations": tuple(iterations), **series, **bins}
+    return Measured(cell=finished.cell.name, measure="course", values=values, series=series)
+
+
+def _held_by_all(paths: Sequence[Path]) -> list[int]:
+    """The positions in the set of the images that all snapshots hold, for some are left with a few."""
+    headers = [read_tensor_header(path, SNAPSHOT, say=False) for path in paths]
+    return sorted(set.intersection(*(set(one.metadata.get("positions", range(one.shapes["X"][0]))) for one in headers)))
+
+
+def _snapshot(path: Path, places: Sequence[int]) -> tuple[Tensor, int]:
+    """The images of a snapshot at these positions of the set, and its iteration."""
+    tensors, header = read_tensors(path, kind=SNAPSHOT)
+    rows = {place: row for row, place in enumerate(header.get("positions", range(len(tensors["X"]))))}
+    return tensors["X"][[rows[place] for place in places]], header["iteration"]
 
 
 def _kd(finished: Finished) -> Measured:
-    """Networks that a teacher trains on views of the set."""
+    """Networks that a teacher trains on views of the set, for the epochs and in the batches of that protocol."""
     held, evaluator = finished.held, finished.workspace.evaluator()
-    settings = replace(evaluator.settings, protocol="kd-rded", networks=None)
+    settings = replace(evaluator.settings, protocol="kd-rded", epochs=None, batch_size=None, networks=None)
     under = replace(evaluator, settings=settings, preprocessing=held.preprocessing)
     rate = under.step_size(held.set).value
     logits = under.logits(replace(held.set, syn_lr=rate), final_seeds(settings.seeds))
@@ -183,7 +197,7 @@ def _networks(finished: Finished) -> Measured:
     workspace, held = finished.workspace, finished.held
     rate = held.set.syn_lr or workspace.evaluator().step_size(held.set).value
     found = {}
-    for name in OTHERS:
+    for name in NETWORKS:
         evaluator = workspace.evaluator_of(workspace.network_of(name)).decided(held.set.ipc)
         under = replace(evaluator, preprocessing=held.preprocessing)
         logits = under.logits(replace(held.set, syn_lr=rate), final_seeds(evaluator.settings.seeds))
@@ -193,11 +207,11 @@ def _networks(finished: Finished) -> Measured:
 
 def _seen(finished: Finished) -> Measured:
     """The images, to a network trained on them and on those of the cells beside it."""
-    workspace = finished.workspace
-    look = ComplexitySettings(network=finished.eye, thresholds=(HIGH,), seed=workspace.settings.seed, workers=1)
+    own, together = finished.workspace, finished.workspace
     sets = [Workspace(cell.settings, finished.progress).data for cell in finished.beside]
-    workspace.data = joined(sets, " + ".join(one.source for one in sets))
-    found = measure_complexity(look, finished.workspace, network=judge(look, workspace))
+    together.data = joined(sets, " + ".join(one.source for one in sets))
+    look = ComplexitySettings(network=finished.eye, thresholds=(HIGH,), seed=own.settings.seed, workers=1)
+    found = measure_complexity(look, own, network=networks.judge(look, together))
     assert found is not None, "there is one share only"
     results = found.results
     classes = tuple(row.complexity / 100 for row in results.classes if row.complexity is not None)
@@ -209,7 +223,7 @@ def _seen(finished: Finished) -> Measured:
         "least": min(classes),
         "most": max(classes),
     }
-    return _measured(finished, "seen", values, {"classes": classes})
+    return Measured(cell=finished.cell.name, measure="seen", values=values, series={"classes": classes}, eye=finished.eye)
 
 
 MEASURES: Mapping[str, Callable[[Finished], Measured]] = {
@@ -239,7 +253,7 @@ class Measurements:
     beside: Mapping[str, tuple[Cell, ...]] = field(default_factory=dict)
     eye: str = ""
     progress: Progress = NoProgress()
-    _damaged: set[Path] = field(default_factory=set)
+    _said: set[Path] = field(default_factory=set)
 
     def file(self, cell: str, measure: str) -> Path:
         """Where a measurement lies."""
@@ -259,9 +273,10 @@ class Measurements:
         failed: list[Failure | UsageError] = []
         for name in self.missing(cell):
             file = self.file(cell.name, name)
+            beside = self.beside.get(cell.name, (cell,))
+            finished = Finished(cell, run, file.with_suffix(".safetensors"), beside, self.eye, self.progress)
             try:
-                pictures, beside = file.with_suffix(".safetensors"), self.beside.get(cell.name, (cell,))
-                found = MEASURES[name](Finished(cell, run, pictures, beside, self.eye, self.progress))
+                found = MEASURES[name](finished)
             except (Failure, UsageError) as error:
                 failed.append(error)
                 continue
@@ -287,17 +302,22 @@ class Measurements:
         return bool(self.missing(cell, self.needed))
 
     def read(self, cell: str, measure: str) -> Measured | None:
-        """A measurement of a cell; None where there is none, or a damaged one, which is said once and counts as none."""
+        """A measurement of a cell; None where there is none, or a damaged one or by another eye: said once, they count as none."""
         file = self.file(cell, measure)
         try:
-            return Measured.from_dict(read_json(file, MEASURED, cell))
+            found = Measured.from_dict(read_json(file, MEASURED, cell))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            if file not in self._damaged:
-                self.progress.say(f"warning: {str(file)!r} is broken ({reason(error)}); it is measured again where it is asked for")
-            self._damaged.add(file)
-            return None
+            why = f"is broken ({reason(error)})"
+        else:
+            if found.eye in ("", self.eye):
+                return found
+            why = f"is what {found.eye!r} saw, not {self.eye!r}"
+        if file not in self._said:
+            self.progress.say(f"warning: {str(file)!r} {why}; it is measured again where it is asked for")
+        self._said.add(file)
+        return None
 
     def of(self, cell: str) -> dict[str, Measured]:
         """What was measured of a cell."""
@@ -305,23 +325,17 @@ class Measurements:
         return {name: one for name, one in found.items() if one is not None}
 
 
-def _measured(
-    finished: Finished, measure: str, values: Mapping[str, float], series: Mapping[str, tuple[float, ...]] = {}
-) -> Measured:
-    return Measured(cell=finished.cell.name, measure=measure, values=values, series=series)
-
-
-def _draw(file: Path, judge: Judge, workspace: Workspace, start: Tensor, last: Tensor, index: Tensor) -> None:
+def _draw(file: Path, judge: Judge, workspace: Workspace, start: Tensor, last: Tensor) -> None:
     """Keep an image of some classes, at the start and at the end, with its maps and, where it is known, the box of its object."""
-    classes = judge.classes[index].tolist()
+    classes = judge.classes.tolist()
     few = torch.tensor([classes.index(k) for k in sorted(set(classes))[:SHOWN]])
-    tensors = {"classes": judge.classes[index[few]]}
-    for name, images in (("start", start[index[few]]), ("end", last[few])):
+    tensors = {"classes": judge.classes[few]}
+    for name, images in (("start", start[few]), ("end", last[few])):
         pixels = workspace.preprocessing.inverse(images.cpu()).clamp(0, 1)
         tensors[name] = (255 * pixels).round().to(torch.uint8)
-        tensors[f"{name}_maps"] = (255 * judge.maps(images, index[few])).round().to(torch.uint8)
+        tensors[f"{name}_maps"] = (255 * judge.maps(images, judge.classes[few])).round().to(torch.uint8)
     if judge.boxes is not None:
-        tensors["boxes"] = torch.from_numpy(judge.boxes[index[few].numpy()])
+        tensors["boxes"] = torch.from_numpy(judge.boxes[few.numpy()])
     write_tensors(file, tensors, {"class_names": list(workspace.data.class_names)}, PICTURES)
 
 

@@ -3,11 +3,13 @@ Complex Scenarios", 2024, arXiv:2410.17193, as far as they are printed; of subse
 """
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from limbeck.runtime.records import Record
+from limbeck.studies.comp_dd import COMPLEXITY
 
 FILE = Path(__file__).with_suffix(".csv")
 
@@ -42,12 +44,14 @@ def published(item: str) -> tuple[Published, ...]:
 @lru_cache(maxsize=1)
 def _all() -> tuple[tuple[str, Published], ...]:
     with FILE.open(encoding="utf-8", newline="") as file:
-        return tuple(
-            (
-                row["item"],
-                Published(
-                    dataset=row["dataset"], ipc=int(row["ipc"]) if row["ipc"] else None, row=row["row"], figure=row["figure"]
-                ),
-            )
+        of_tables = [
+            (row["item"], Published(dataset=row["dataset"], ipc=int(row["ipc"]), row=row["row"], figure=row["figure"]))
             for row in csv.DictReader(file)
-        )
+        ]
+    return (*of_tables, *(("fig8", one) for one in _complexities()))
+
+
+def _complexities() -> Iterator[Published]:
+    for category, figures in COMPLEXITY.items():
+        for level, figure in zip(("easy", "hard"), figures, strict=True):
+            yield Published(dataset=f"{category}-{level}", ipc=None, row="complexity", figure=f"{figure:.1f}")

@@ -96,7 +96,7 @@ class Grid:
         pooled = any("mean" in (at.size, at.place) for _, at in part.terms)
         for group in groups[:1] if pooled and not wide else groups:
             for place in group if wide else group[:1]:
-                for ipc in sizes if tall else sizes[:1]:
+                for ipc in self.scale.all_sizes_of(self.item) if tall else sizes[:1]:
                     terms = tuple(
                         Term(weight, at, tuple(_places(at, place.name, group, groups)), tuple(self._sizes(at, ipc, sizes)))
                         for weight, at in part.terms

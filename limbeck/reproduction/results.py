@@ -153,7 +153,8 @@ class ItemResult(Record):
         if self.full:
             lines += ["full data: " + ", ".join(f"{place} {100 * mean:.1f} %" for place, mean in self.full.items()), ""]
         if self.printed is not None:
-            lines += ["Published (accuracy in %; ImageNet subsets at 128×128):", "", *self.printed.markdown, ""]
+            what = f"{title_of(self.shown[0])}; ImageNet subsets at 128×128"
+            lines += [f"Published ({what}):", "", *self.printed.markdown, ""]
         lines += [f"- {note}" for note in (*self.notes, *(f"warning: {one}" for one in self.warnings))]
         lines += [f"- failed: {line}" for line in by_kind(self.failed)]
         lines += [f"- {self.left} cells are to be run yet"] if self.left else []

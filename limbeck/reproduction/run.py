@@ -33,6 +33,7 @@ from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.runtime.room import disks_told
 from limbeck.studies.cells import Cell, take_over
 from limbeck.studies.compare import check_alike
+from limbeck.studies.entrants import unread_of
 from limbeck.studies.matrix import Matrix, Running, run_matrix
 
 
@@ -175,9 +176,16 @@ def run(asked: Asked, folder: Path, *, running: Running = Running(), reuse: Sequ
     """
     grids = {item.name: asked.grid(item) for item in asked.items}
     cells = _unique(grids.values())
-    known = ITEMS.values()
-    of_all, needed, beside = wanted(asked, known), wanted(asked, asked.items), compared(asked, known)
-    measurements = Measurements(folder, of_all, needed, beside, asked.scale.eye, running.progress)
+    for remark in unread_of(cells, list(asked.overrides)):
+        running.progress.say(remark)
+    measurements = Measurements(
+        folder,
+        wanted=wanted(asked, ITEMS.values()),
+        needed=wanted(asked, asked.items),
+        beside=compared(asked, ITEMS.values()),
+        eye=asked.scale.eye,
+        progress=running.progress,
+    )
     for place in reuse:
         plain = [cell for cell in cells if cell.name not in measurements.needed]  # there are no run folders to measure
         taken = take_over(plain, Path(here("--reuse", str(place))), folder)
@@ -236,9 +244,9 @@ def wanted(asked: Asked, items: Iterable[Item]) -> dict[str, frozenset[str]]:
 def compared(asked: Asked, items: Iterable[Item]) -> dict[str, tuple[Cell, ...]]:
     """The cells of items that are measured and differ from a cell by the level of their images alone, by its name."""
     found: dict[str, tuple[Cell, ...]] = {}
-    for item, grid in _measured_grids(asked, items):
+    for _, grid in _measured_grids(asked, (item for item in items if item.places == "levels")):
         together: dict[tuple[object, ...], list[Cell]] = {}
-        for spot in grid if item.places == "levels" else ():
+        for spot in grid:
             together.setdefault((spot.row, spot.ipc, spot.seed, spot.place.category), []).append(spot.cell)
         found |= {cell.name: tuple(cells) for cells in together.values() for cell in cells}
     return found

@@ -63,6 +63,10 @@ class Scale:
         own = {*(item.sizes or self.main), *(size for size in row.also if size in self.sizes)} - {*row.without}
         return {self.sizes[size] for size in own}
 
+    def all_sizes_of(self, item: Item) -> list[int]:
+        """Those that any of its rows runs at, the lowest first."""
+        return sorted(set().union(*(self.sizes_of_row(item, row) for row in item.rows)))
+
     def on(self, source: str) -> "Scale":
         """The same on other images, which have no levels."""
         place = Part(file_name(Path(source).stem if "/" in source or "." in source else source), "", "", source)
@@ -189,7 +193,7 @@ def spots(item: Item, scale: Scale, seeds: Sequence[int], overrides: Mapping[str
     for seed in seeds:
         for group in scale.places[item.places]:
             for place in group:
-                for ipc in sorted(set.union(*sizes.values())):
+                for ipc in scale.all_sizes_of(item):
                     for row in item.rows:
                         found += _row(item, scale, place, ipc, row, seed, overrides) if ipc in sizes[row.label] else ()
     return found

@@ -2,8 +2,8 @@
 
 A kind of cell is what its time depends on: the network, the images, their size and classes, how many there are per class, steps,
 iterations and the evaluation, not which parameters are dropped. Each is planned once, which is kept in the cache. Methods that
-match trajectories count as EDF does, a method without iterations by its evaluation alone. What is measured of cells besides comes
-on top.
+match trajectories count as EDF does, a method without iterations by its evaluation alone, which is said where it makes images. What
+is measured of cells besides comes on top.
 """
 
 import math
@@ -148,7 +148,7 @@ def listing(asked: Asked, folder: Path, progress: Progress) -> Listing:
     cells = {spot.cell.name: spot.cell for grid in grids.values() for spot in grid}
     measured = {name: found for name, cell in cells.items() if (found := held.read(cell)) is not None}
     needed = wanted(asked, asked.items)
-    measurements = Measurements(folder, needed, needed, progress=progress)
+    measurements = Measurements(folder, wanted=needed, needed=needed, eye=asked.scale.eye, progress=progress)
     finished = {name for name in measured if not measurements.lacks(cells[name])}
     times = _Times(measured, cells, progress)
     rows, counted = [], {*finished}
@@ -190,8 +190,10 @@ class _Times:
         self.experts |= {cell.experts} if first else set()
         if seconds is None or first:
             kind = self._kind(cell)
-        if seconds is None:
-            seconds = None if kind is None else kind.of(cell)
+        if seconds is None and kind is not None:
+            seconds = kind.of(cell)
+            if method_of(cell.settings.method).kind == "images":
+                self.notes[f"not foretold: how long {cell.settings.method} makes its images; only its evaluation is counted"] = None
         return None if seconds is None else seconds + (kind.experts if first and kind else 0.0)
 
     def _kind(self, cell: Cell) -> Kind | None:

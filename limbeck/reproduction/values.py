@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 
+from limbeck.evaluation.scores import lossless, recovery_ratio
 from limbeck.reproduction.measures import Measured
 from limbeck.studies.cells import CellRecord
 
@@ -35,13 +36,14 @@ def _accuracy(record: CellRecord) -> float:
 
 
 def _recovery(record: CellRecord) -> float | None:
-    full = record.accuracy.full
-    return record.accuracy.distilled.mean / full.mean if full.known and full.mean else None
+    own, full = record.accuracy.distilled, record.accuracy.full
+    return recovery_ratio(own.mean, full.mean) if own.known and full.known else None
 
 
 def _above_full(record: CellRecord) -> float | None:
-    full = record.accuracy.full
-    return record.accuracy.distilled.mean - (full.mean - (full.std or 0.0)) if full.known else None
+    own, full = record.accuracy.distilled, record.accuracy.full
+    floor = lossless(own, full).floor if own.known and full.known else None
+    return None if floor is None else own.mean - floor
 
 
 OF_RECORD: Mapping[str, Callable[[CellRecord], float | None]] = {

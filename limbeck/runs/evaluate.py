@@ -136,16 +136,14 @@ def _evaluate(
         one.result({network: measured[number] for network, measured in found.items()}, workspace, beside[one.held.set.real_ipc])
         for number, one in enumerate(under)
     ]
-    try:
-        for number, one in enumerate(under):
-            subject = one.subject(first, sources[0], workspace)
-            for name in options.further:
-                held = {**results[number].measurements, name: FURTHER[name](subject)}
-                results[number] = replace(results[number], measurements=held)
-    finally:  # what has been measured is not lost with what cannot be
-        if options.keep and Ranks.sharing().first:
-            for one, result in zip(under, results, strict=True):
-                one.keep(result, workspace.progress)
+    for one, result in zip(under, results, strict=True):  # what has been measured is not lost with what comes after it
+        one.keep(result, options, workspace.progress)
+    for number, one in enumerate(under):
+        subject = one.subject(first, sources[0], workspace)
+        for name in options.further:
+            held = {**results[number].measurements, name: FURTHER[name](subject)}
+            results[number] = replace(results[number], measurements=held)
+            one.keep(results[number], options, workspace.progress)
     comparisons = verdicts.comparisons([one.name for one in under], results, options.looks)
     seconds = {"evaluate": round(time.perf_counter() - began, 3)}
     return Evaluation(sets=tuple(results), comparisons=comparisons, seconds=seconds)
@@ -326,9 +324,11 @@ class _Set:
         parts = (self.evaluators[first], source, self.held, self.small, self.path, workspace, self.rates[first])
         return Subject(*parts, partial(self.own, first))
 
-    def keep(self, result: SetResult, progress: Progress) -> None:
+    def keep(self, result: SetResult, options: EvaluationOptions, progress: Progress) -> None:
         """Note the result in the set's own metadata."""
-        if self.path is None or not DistilledSet.is_at(self.path) or zoo.holds(self.path):  # whose sets stay as they are
+        if self.path is None or not (options.keep and Ranks.sharing().first):
+            return
+        if not DistilledSet.is_at(self.path) or zoo.holds(self.path):  # whose sets stay as they are
             return
         kept = {key: value for key, value in result.to_dict().items() if key not in ("paths", "notes")}
         try:

@@ -13,6 +13,7 @@ Of what earlier versions computed otherwise from the same settings nothing is ta
     2   ConvNets pad images of 28×28 pixels; PAD's windows end with epochs 40 and 60; the protocol `kd-rded` as RDED has it
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -95,7 +96,7 @@ def same_place(one: Any, other: Any) -> bool:
     if not all(isinstance(value, str) and not is_foreign(value) for value in (one, other)):
         return False
     here, there = (Path(value).expanduser() for value in (one, other))
-    return here.exists() and there.exists() and here.resolve() == there.resolve()
+    return os.path.exists(here) and os.path.exists(there) and here.resolve() == there.resolve()
 
 
 def otherwise(numerics: int, settings: DistillSettings, *, padded: bool) -> str | None:

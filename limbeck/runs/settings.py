@@ -158,12 +158,17 @@ class DistillSettings(Checked):
                 raise UsageError(f"{key}: {shown(value_of(self, key))} is not {shown(value)}, which {name} stands for; {lays}")
 
     def notes(self) -> list[str]:
-        """What a user should hear about values that nobody gave, because they depend on others."""
-        if not (self._drops() and isinstance(self.match.drop_ratio, Chosen)):
-            return []
-        near = nearest(self.ipc)
-        images = f"{near} image{'s' * (near > 1)} per class" + (f", the nearest to {self.ipc}" if near != self.ipc else "")
-        return [f"note: match.drop_ratio={self.match.drop_ratio:g}, EDF's published for {images}"]
+        """What a user should hear about values that nobody gave, because they depend on others, and about those that cancel."""
+        said, method = [], known(self.method)
+        if self._drops() and isinstance(self.match.drop_ratio, Chosen):
+            near = nearest(self.ipc)
+            images = f"{near} image{'s' * (near > 1)} per class" + (f", the nearest to {self.ipc}" if near != self.ipc else "")
+            said.append(f"note: match.drop_ratio={self.match.drop_ratio:g}, EDF's published for {images}")
+        loops = method is None or method.kind == "objective"  # a recovery weights the steps of its Adam
+        if loops and self.outer.adamw and self.enhance.weighting != "none":
+            why = "outer.img_optimiser=adamw, which divides every pixel's gradient by its own root mean square"
+            said.append(f"note: enhance.weighting changes next to nothing with {why}; it counts with sgd")
+        return said
 
     def check_method(self, method: Method) -> None:
         """Raise `UsageError` for whatever does not fit `method`, the one that is named."""

@@ -4,9 +4,9 @@ What is decided automatically (device, threads, compiled or not) is decided once
 """
 
 import math
+import os
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -282,7 +282,7 @@ class Workspace:
         s, init = self.settings, cast(Any, self.settings.init)
         if isinstance(init, DistilledSet):
             held, notes = check_start(init, "the given set", s.ipc, self.data, self.preprocessing, self.decoder.images_per_slot)
-        elif not isinstance(init, str) or init in STARTS or (is_foreign(init) and not Path(init).exists()):
+        elif not isinstance(init, str) or init in STARTS or (is_foreign(init) and not os.path.exists(init)):
             return None
         else:
             parts = (s.outer.syn_lr_init, self.data, self.preprocessing, self.decoder.images_per_slot)

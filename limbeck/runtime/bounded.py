@@ -18,6 +18,8 @@ import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from limbeck.runtime.disk import in_words
+
 MOST_JSON = 2**28  # bytes: a thousand classes had a million cells of confusion in every evaluation of earlier versions
 MOST_VALUES = 2**24
 DEEPEST = 64
@@ -93,7 +95,7 @@ def read_bytes(path: Path | str, most: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         content = file.read(most + 1) if size <= most else b""
     if size > most or len(content) > most:
-        raise ValueError(f"it has more than the {amount(most)} that are accepted")
+        raise ValueError(f"it has more than the {in_words(most)} that are accepted")
     return content
 
 
@@ -118,7 +120,7 @@ def json_of(content: bytes | str) -> Any:
         ValueError: when it is none, or beyond a bound.
     """
     if len(content) > MOST_JSON:
-        raise ValueError(f"it has more than the {amount(MOST_JSON)} that are accepted")
+        raise ValueError(f"it has more than the {in_words(MOST_JSON)} that are accepted")
     marks = (content.count(mark) for mark in b",:[{") if isinstance(content, bytes) else (content.count(mark) for mark in ",:[{")
     if sum(marks) > MOST_VALUES:
         raise ValueError(f"it has more than the {MOST_VALUES} values that are accepted")
@@ -164,7 +166,9 @@ def unpacked_size(file: BinaryIO) -> int:
     with zipfile.ZipFile(file) as archive:
         declared, most = sum(info.file_size for info in archive.infolist()), max(ALWAYS, RATIO * size)
     if declared > most:
-        raise ValueError(f"it declares {amount(declared)} in an archive of {amount(size)}; at most {amount(most)} are accepted")
+        raise ValueError(
+            f"it declares {in_words(declared)} in an archive of {in_words(size)}; at most {in_words(most)} are accepted"
+        )
     return declared
 
 
@@ -206,13 +210,5 @@ class Limited(io.RawIOBase):
         content: bytes = self.source.read(left + 1 if size is None or size < 0 else min(size, left + 1))
         self.done += len(content)
         if self.done > self.most:
-            raise ValueError(f"it unpacks to more than the {amount(self.most)} that are accepted")
+            raise ValueError(f"it unpacks to more than the {in_words(self.most)} that are accepted")
         return content
-
-
-def amount(size: int) -> str:
-    """Bytes for people: 12 bytes, 3.1 MB, 2.0 GB."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"

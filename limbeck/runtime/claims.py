@@ -3,7 +3,7 @@
 A claim is a numbered object, `claims/00000012.json`, put where none of that number is, which at most one process can. It says
 whose it is, and once it is given back that it is free; its owner writes it anew every `RENEWED` seconds. Who finds the highest
 one free, its owner dead, or by the store's own clock not renewed for `DEAD_AFTER` seconds, claims the next number. Nobody removes
-the highest.
+the highest: whoever has put one that is not, because he looked long ago, sees that and takes it away again.
 """
 
 import json
@@ -93,6 +93,9 @@ class Claim:
         if number and not self._is_free(number):
             return False
         if not self._place(number + 1).put_new(_own()):
+            return False
+        if max(self._numbers(), default=0) > number + 1:  # others had it since, gave it back and removed it
+            self._place(number + 1).remove()
             return False
         self._number = number + 1
         return True

@@ -1,6 +1,7 @@
 """Files that are either whole or absent: written beside their place, flushed to disk, then renamed."""
 
 import ctypes
+import errno
 import glob
 import hashlib
 import json
@@ -241,14 +242,34 @@ def new_folder(path: Path) -> Iterator[Path]:
     with part(path) as temporary:
         temporary.mkdir()
         yield temporary
-        if not path.exists():
-            os.replace(temporary, path)
-        elif not exchanged(temporary, path):  # else `part` removes the old one, which is there now
-            # A folder cannot be renamed onto a full one: the old one steps aside first, from where `restore` brings it back.
-            aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
-            os.replace(path, aside / "old")
-            os.replace(temporary, path)
-            shutil.rmtree(aside, ignore_errors=True)  # a network file system keeps what somebody has open
+        while not _takes_place(temporary, path):
+            pass
+
+
+def _takes_place(made: Path, path: Path) -> bool:
+    """Rename a folder to `path`; False where another process has put one there meanwhile, the old one (`restore`) or its own."""
+    if not path.exists():
+        return _is_renamed(made, path)
+    if exchanged(made, path):
+        return True  # and `part` removes the old one
+    # A folder cannot be renamed onto a full one: the old one steps aside first, from where `restore` brings it back.
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
+    with suppress(FileNotFoundError):  # another process was faster
+        os.replace(path, aside / "old")
+    taken = _is_renamed(made, path)
+    shutil.rmtree(aside, ignore_errors=True)  # a network file system keeps what somebody has open
+    return taken
+
+
+def _is_renamed(made: Path, path: Path) -> bool:
+    """Rename a folder to `path`; False where one is that is not empty."""
+    try:
+        os.replace(made, path)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return False
+    return True
 
 
 def exchanged(one: Path, other: Path) -> bool:

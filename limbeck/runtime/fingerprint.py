@@ -6,8 +6,12 @@ import hashlib
 import inspect
 import json
 import math
+import re
+import sys
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from itertools import islice
+from reprlib import recursive_repr
 from types import CodeType
 from typing import Any
 
@@ -18,6 +22,7 @@ from limbeck.runtime.checked import Checked, is_data, kinds_of, named_by
 AT_ONCE = 4096  # items of an iterator
 PIECE = 2**24  # bytes of an array that are looked at together
 AS_THEY_ARE = frozenset((str, int, float, bool, type(None)))
+ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
 
 
 def plain(value: Any) -> Any:
@@ -53,24 +58,44 @@ def _named(owner: type) -> frozenset[str]:
     return frozenset(name for name, kind in kinds_of(owner).items() if named_by(kind))
 
 
+@recursive_repr("…")
 def described(value: Any) -> str:
     """What an object is, the same in every process: `package.module:Class(field=value, …)`, or `package.module:function`.
 
-    What cannot be imported by that name, such as a lambda, is told from others by its code.
+    What cannot be imported by that name, such as a lambda, is told from others by its code, an instance of a class that is no data
+    class by its attributes, a method by those of its object. What says nothing of itself but where it lies (a generator, a lock)
+    is its class, and so is what gives items: images have fingerprints of their own.
     """
     if inspect.ismodule(value):
         return value.__name__
     if inspect.isroutine(value) or isinstance(value, type):
         name = f"{value.__module__ or 'builtins'}:{value.__qualname__}"
-        code, closure = getattr(value, "__code__", None), getattr(value, "__closure__", None) or ()
-        if code is None or "<" not in name:
-            return name
-        cells = [_part(cell.cell_contents) for cell in closure]
-        more = [_part(item) for name in ("__defaults__", "__kwdefaults__") if (item := getattr(value, name, None))]
-        return f"{name}({_code(code, cells, *more)})"
-    kind = type(value)
-    content = _content(value)
-    return f"{kind.__module__}:{kind.__qualname__}" + (f"({content})" if content else "")
+        content = ", ".join([*_unnamed(value, name), *_bound(value)])
+    else:
+        name, content = _name(value), _content(value)
+    return f"{name}({content})" if content else name
+
+
+def _name(value: Any) -> str:
+    return f"{type(value).__module__}:{type(value).__qualname__}"
+
+
+def _unnamed(value: Any, name: str) -> list[str]:
+    """What a function does that cannot be imported by its name."""
+    code, closure = getattr(value, "__code__", None), getattr(value, "__closure__", None) or ()
+    if code is None or "<" not in name:
+        return []
+    cells = [_part(cell.cell_contents) for cell in closure]
+    more = [_part(item) for name in ("__defaults__", "__kwdefaults__") if (item := getattr(value, name, None))]
+    return [_code(code, cells, *more)]
+
+
+def _bound(value: Any) -> list[str]:
+    """The object of a method, where it holds anything."""
+    owner = getattr(value, "__self__", None)
+    if owner is None or isinstance(owner, type) or inspect.ismodule(owner):
+        return []
+    return [] if (said := described(owner)) == _name(owner) else [said]
 
 
 def _code(code: CodeType, *more: Any) -> str:
@@ -106,10 +131,35 @@ def _content(value: Any) -> str:
         return ", ".join([described(value.func), *map(_part, value.args), *named])
     if callable(getattr(value, "state_dict", None)):  # a torch module
         state = [_array(item) for item in value.state_dict().values() if hasattr(item, "detach")]
-        return fingerprint(str(value), array_fingerprint(*state))
+        return fingerprint(ADDRESS.sub("", str(value)), array_fingerprint(*state))
     if hasattr(value, "__array__"):
-        return array_fingerprint(_array(value))
-    return _part(value)[1:-1] if isinstance(value, (list, tuple, dict)) else ""
+        array = _array(value)
+        return _part(array.tolist()) if array.dtype.hasobject else array_fingerprint(array)
+    return _part(value)[1:-1] if isinstance(value, (list, tuple, dict, set, frozenset)) else _held(value)
+
+
+def _held(value: Any) -> str:
+    """What an object holds; of one of Python's own or of C what it says of itself."""
+    kind = type(value)
+    if kind.__module__.partition(".")[0] in sys.stdlib_module_names or not hasattr(value, "__dict__"):
+        said = repr(value)
+        return "" if said.startswith("<") or ADDRESS.search(said) else said
+    if isinstance(value, Enum):
+        return value.name
+    if hasattr(kind, "__getitem__") or hasattr(kind, "__iter__"):
+        return ""
+    named = {name for base in kind.__mro__ for name, item in vars(base).items() if inspect.ismemberdescriptor(item)}
+    slots = [name for name in sorted(named) if name[:2] != "__" and hasattr(value, name)]
+    held = {name: getattr(value, name) for name in slots} | vars(value)
+    asked = [name for name in held if isinstance(getattr(kind, name, None), functools.cached_property)]
+    return ", ".join(f"{name}={_attribute(item)}" for name, item in held.items() if name not in asked)
+
+
+def _attribute(value: Any) -> str:
+    try:
+        return _part(value)
+    except Exception:  # a tensor without values, or whatever does not let itself be looked at
+        return _name(value)
 
 
 def _array(value: Any) -> np.ndarray:
@@ -122,6 +172,8 @@ def _part(value: Any) -> str:
         return f"[{', '.join(map(_part, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {_part(item)}' for key, item in value.items())}}}"
+    if isinstance(value, (set, frozenset)):  # whose order is another one in every process
+        return f"{{{', '.join(sorted(map(_part, value), key=lambda part: (len(part), part)))}}}"
     return repr(value.item() if isinstance(value, np.generic) else value) if is_data(value) else described(value)
 
 

@@ -118,7 +118,7 @@ class MetricsTail:
         """Whether it begins anew, and the rows that are new then; a line that is being written comes the next time.
 
         Raises:
-            UsageError: when the file is not what was written.
+            UsageError: when the file is not what was written; rows before that are given first.
         """
         try:
             with opened(self.path) as file:
@@ -131,10 +131,14 @@ class MetricsTail:
             anew, content, self._file, self._last = self._file != 0, b"", 0, None
         except (OSError, ValueError) as error:
             raise _broken(self.path, one_line(error)) from error
-        rows = []
-        for line in _lines_of(content, self.path, "", self._last):
-            self._last = line
-            rows.append(line.row)
+        rows: list[dict[str, Any]] = []
+        try:
+            for line in _lines_of(content, self.path, "", self._last):
+                self._last = line
+                rows.append(line.row)
+        except UsageError:
+            if not anew and not rows:
+                raise
         return anew, rows
 
 

@@ -84,14 +84,17 @@ class Published:
     def latest(self) -> Version | None:
         """The version that was published last; None where there is none."""
         for _ in range(TRIES):
-            numbers = [number for name in self.remote.names() if (number := _number(name))]
-            if not numbers:
+            if not (numbers := self._numbers()):
                 return None
             with suppress(FileNotFoundError):  # a later one has taken its place
-                return self._read(max(numbers))
+                return self.read(max(numbers))
         raise Unreachable(f"{self.remote.key}: {self.remote.url!r} changes faster than it can be read; try again")
 
-    def _read(self, number: int) -> Version:
+    def _numbers(self) -> list[int]:
+        return [number for name in self.remote.names() if (number := _number(name))]
+
+    def read(self, number: int) -> Version:
+        """A version by its number; FileNotFoundError where it is not there, or not any more."""
         place = self.remote / _name(number)
         try:
             held = unsealed(json.loads(place.read()), VERSION)["files"]
@@ -144,7 +147,12 @@ class Published:
             files[name] = entry if old is None or old[1:3] != entry[1:3] else old
         made = Version(before.number + 1, dict(sorted(files.items())))
         content = sealed({"files": {name: list(entry[:3]) for name, entry in made.files.items()}}, VERSION)
-        if not (self.remote / _name(made.number)).put_new(json.dumps(content, ensure_ascii=False).encode()):
+        place = self.remote / _name(made.number)
+        is_next = place.put_new(json.dumps(content, ensure_ascii=False).encode())
+        if is_next and max(self._numbers(), default=0) > made.number:  # others had it since, and removed it after later ones
+            place.remove()
+            is_next = False
+        if not is_next:
             raise Overtaken(f"{self.remote.key}: another process has written to {self.remote.url!r} meanwhile")
         forget(self.remote.url)
         if tidy:
@@ -160,7 +168,7 @@ class Published:
         if before.number < 2:
             return
         with suppress(FileNotFoundError, UsageError):
-            old = self._read(before.number - 1)
+            old = self.read(before.number - 1)
             needed = {entry.at for version in (before, made) for entry in version.files.values()}
             for at in {entry.at for entry in old.files.values() if entry.at.startswith(PIECES + "/")} - needed:
                 (self.remote / at).remove()
@@ -208,14 +216,12 @@ class Work:
         """Publish beside others: what they have changed in folders stays as it is, what lies above is written anew."""
         for _ in range(TRIES):
             now, base = published.newest(), self.version.files
-            theirs = {name: entry for name, entry in now.files.items() if base.get(name) != entry}
-            for name, entry in theirs.items():
-                if "/" in name or not (self.folder / name).exists():
+            for name, entry in now.files.items():
+                if base.get(name) != entry and ("/" in name or not (self.folder / name).exists()):
                     published.fetch(entry, self.folder / name)
-            try:
+            self.version = now
+            with suppress(Overtaken):
                 return published.publish(self.folder, now, tidy=False)
-            except Overtaken:
-                self.version = now
         raise Overtaken(f"{published.remote.key}: {published.remote.url!r} changes faster than it can be written; try again")
 
     def named(self, path: str) -> str:
@@ -287,26 +293,29 @@ def _taken(key: str, remote: Remote, folder: Path, resume: bool, shared: bool) -
                     _leave(work)
             raise
         work.publish()
+        _note(folder, work.version, whole=True)
 
 
 def _begun(work: Work, resume: bool) -> Work:
-    """The folder as it is there, and the place taken; what this machine has made since it was published stays."""
+    """The folder as it is there, and the place taken; what was made here and not published stays, unless a run was taken over."""
     published, folder = work.published, work.folder
     assert published is not None, "a place elsewhere"
-    now = published.newest()
+    (number, whole), before, now, remote = noted(folder), Version(), published.newest(), published.remote
     if now.files and not resume:
-        raise UsageError(
-            f"{published.remote.key}: {published.remote.url!r} is not empty; go on with --resume, or name another place"
-        )
-    if not now.files or _noted(folder) != now.number:
+        raise UsageError(f"{remote.key}: {remote.url!r} is not empty; go on with --resume, or name another place")
+    if number and number == now.number:
+        before = now
+    elif whole or not resume or (now.files and not work.shared):
         shutil.rmtree(folder, ignore_errors=True)
-        for name, entry in now.files.items():
+    elif number:
+        with suppress(FileNotFoundError):  # it is not there any more
+            before = published.read(number)
+    for name, entry in now.files.items():
+        if before.files.get(name) != entry:
             published.fetch(entry, folder / name)
     folder.mkdir(parents=True, exist_ok=True)
-    work.version = now
-    if not work.shared:
-        work.version = published.publish(folder, now, now.files)  # whoever wrote there until now is told
-        _note(folder, work.version)
+    work.version = now if work.shared else published.publish(folder, now, now.files)  # whoever wrote there until now is told
+    _note(folder, work.version)
     return work
 
 
@@ -317,6 +326,8 @@ def _leave(work: Work) -> None:
         work.publish()
     elif not work.shared:
         work.published.withdraw(work.version)
+        work.version = Version()
+    _note(work.folder, work.version, whole=True)
 
 
 def put_folder(key: str, url: str, write: Callable[[Path], object], name: str = "") -> None:
@@ -375,11 +386,13 @@ def _number(name: str) -> int:
     return int(middle) if name.startswith(LIST) and name.endswith(".json") and middle.isdecimal() and len(middle) == 8 else 0
 
 
-def _note(folder: Path, version: Version) -> None:
-    write_json(folder / NOTED, {"number": version.number}, NOTE)
+def _note(folder: Path, version: Version, whole: bool = False) -> None:
+    write_json(folder / NOTED, {"number": version.number, "whole": whole}, NOTE)
 
 
-def _noted(folder: Path) -> int | None:
+def noted(folder: Path) -> tuple[int | None, bool]:
+    """Of a folder of `working` the version that it was made from or published as, and whether all that it holds is there."""
     with suppress(OSError, Damaged, KeyError):
-        return int(read_json(folder / NOTED, NOTE)["number"])
-    return None
+        held = read_json(folder / NOTED, NOTE)
+        return int(held["number"]), bool(held.get("whole"))
+    return None, False

@@ -2,6 +2,7 @@
 from the values. That finds slips and edits, not whether anybody measured them.
 """
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -35,7 +36,7 @@ def read_submission(folder: Path, benchmarks: Sequence[Benchmark]) -> Submission
         UsageError: when it cannot be read, misses a cell, or says something that its cells do not; the message is one line.
     """
     path = folder / FILE
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageError(f"--check: {str(folder)!r} holds no {FILE}")
     try:
         held = dict(read_json(path))

@@ -3,6 +3,7 @@ the defaults, so that results measured under others are noticed; `runs/NAME/` an
 finished.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -361,7 +362,7 @@ def take_over(cells: Sequence[Cell], source: Path, folder: Path) -> list[str]:
     Raises:
         UsageError: when `source` is not the folder of a grid, or a cell cannot be written.
     """
-    if not (source / "cells").is_dir():
+    if not os.path.isdir(source / "cells"):
         raise UsageError(f"--reuse: {str(source)!r} has no folder cells/, which every grid's has")
     records = (_readable(path) for path in sorted((source / "cells").glob("*.json")))
     held = {fingerprint(record.settings.changed(NONE)): record for record in records if record is not None}

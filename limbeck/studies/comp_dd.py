@@ -232,9 +232,9 @@ def check_root(parts: Sequence[Part], root: str | None) -> None:
     if named.startswith("hf:"):
         return
     top = Path(named).expanduser()
-    found = next((top / inside for inside in INSIDE if (top / inside / "train").is_dir()), None)
+    found = next((top / inside for inside in INSIDE if os.path.isdir(top / inside / "train")), None)
     if found is None:
-        what = "has no folder train/ with a folder of images per class" if top.is_dir() else "is not a folder that exists"
+        what = "has no folder train/ with a folder of images per class" if os.path.isdir(top) else "is not a folder that exists"
         raise UsageError(f"{key}: {named!r} {what}")
     val = next((found / name for name in ("val", "validation") if (found / name).is_dir()), None)
     if val is None:

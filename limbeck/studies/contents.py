@@ -4,6 +4,7 @@ from, the store of experts.
 A finished cell keeps their fingerprints as its run noted them (`State`). Of code of the user's own nothing is noted.
 """
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -75,7 +76,7 @@ def _names_a_file(key: str, settings: DistillSettings) -> bool:
     if key == "experts.store":
         return settings.experts.store is not None
     init = settings.init
-    return isinstance(init, str) and init not in STARTS and (not is_foreign(init) or Path(init).exists())
+    return isinstance(init, str) and init not in STARTS and (not is_foreign(init) or os.path.exists(init))
 
 
 def _today(key: str, settings: DistillSettings, images: SourceImages) -> str | None:

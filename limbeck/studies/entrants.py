@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.methods.registry import EDFS
+from limbeck.methods.registry import EDFS, name_of
 from limbeck.recipes import load_recipe, parse_overrides, recipe_names, remarks, typed_overrides
 from limbeck.runs.settings import DistillSettings
+from limbeck.runs.unread import idle_keys
 from limbeck.runtime.errors import UsageError, require
 
 if TYPE_CHECKING:
@@ -93,6 +94,15 @@ def said_of(cells: "Iterable[Cell]") -> list[str]:
             keys = tuple((key, value) for key, value in cell.overrides.items() if key != "seed")
             given.setdefault((cell.recipe, keys), (cell.recipe, cell.overrides, cell.settings))
     return list(dict.fromkeys(said for one in given.values() for said in remarks(*one)))
+
+
+def unread_of(cells: "Iterable[Cell]", given: Sequence[str]) -> list[str]:
+    """The same of keys that were given for all cells of a grid which sets others itself, of each method one sentence."""
+    idle: dict[str, list[str]] = {}
+    for cell in cells:
+        method, unread = name_of(cell.settings.method), idle_keys(cell.settings, given)
+        idle[method] = [key for key in idle.get(method, unread) if key in unread]
+    return [f"warning: {method} does not read {', '.join(keys)}" for method, keys in idle.items() if keys]
 
 
 def file_name(name: str) -> str:

@@ -6,13 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from limbeck.accuracy import Accuracy, Comparison
+from limbeck.evaluation.coresets import LEVEL as LEVEL
 from limbeck.evaluation.statistics import compare, deciding_p, holm, over_seeds, seeds_needed
 from limbeck.runtime.errors import require
 
 if TYPE_CHECKING:
     from limbeck.studies.cells import CellRecord
-
-LEVEL = 0.05
 
 Pair = tuple[str, str]
 Held = Mapping[str, Mapping[int, "CellRecord"]]  # records by method and seed

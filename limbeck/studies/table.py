@@ -12,6 +12,7 @@ distillation seeds count as repetitions.
 """
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -245,7 +246,7 @@ class Table(Record):
             UsageError: when the file is not what was written.
         """
         place = Path(path)
-        file = place / "comparison.json" if place.is_dir() else place
+        file = place / "comparison.json" if os.path.isdir(place) else place
         try:
             return cls.from_dict(read_json(file, COMPARISON))
         except (OSError, ValueError, TypeError, AttributeError) as error:

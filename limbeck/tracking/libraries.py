@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from contextvars import Context
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -50,7 +51,7 @@ class Wandb(Sink):
     """Weights & Biases, without the network: `wandb sync --append RUN/track/wandb/offline-run-*` takes it there.
 
     WANDB_MODE=online sends it at once. Each start of a run that goes on makes a folder, all of them with the same id and one
-    row of steps: they are one run there.
+    row of steps: they are one run there. A run of somebody else's that is active in this process goes on beside it.
     """
 
     def __init__(self, about: About) -> None:
@@ -67,6 +68,7 @@ class Wandb(Sink):
             config=dict(about.settings),
             mode=mode,
             resume=None if mode == "offline" else "allow",  # without a network nobody can be asked what is there already
+            reinit="create_new",  # else it is the run that is active already, or that is finished first
             settings=quiet,
         )
 
@@ -80,19 +82,23 @@ class Wandb(Sink):
         import wandb
 
         self.run.finish()
-        if wandb.run is None:  # nobody else's goes on
+        if wandb.setup().most_recent_active_run is None:  # nobody else's goes on
             wandb.teardown()  # waits for what is still being written, where `finish` does not
 
 
 class Trackio(Sink):
-    """trackio, for `trackio show`, in its own folder (TRACKIO_DIR); TRACKIO_SPACE_ID or TRACKIO_SERVER_URL send it elsewhere."""
+    """trackio, for `trackio show`, in its own folder (TRACKIO_DIR); TRACKIO_SPACE_ID or TRACKIO_SERVER_URL send it elsewhere.
+
+    A run of somebody else's that is active in this process goes on beside it.
+    """
 
     def __init__(self, about: About) -> None:
         with _local(), redirect_stdout(StringIO()):  # it greets on standard output
             import trackio
 
-            self.make_image = trackio.Image
-            self.run = trackio.init(
+            self.make_image, theirs = trackio.Image, trackio.config
+            self.run = Context().run(  # elsewhere it finishes the run that is active, and becomes it
+                trackio.init,
                 project=os.environ.get("TRACKIO_PROJECT", PROJECT),
                 name=f"{about.name}-{about.run[:8]}",
                 config={"settings": dict(about.settings)},
@@ -101,6 +107,7 @@ class Trackio(Sink):
                 auto_log_gpu=False,
                 auto_log_cpu=False,
             )
+            trackio.config = theirs
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
         self.run.log(dict(values), step=iteration)

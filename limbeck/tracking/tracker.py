@@ -68,6 +68,8 @@ class Feed:
             self.told[kind] = iteration
             if not self.sink.overwrites:  # what it was told stays told, however the run ends
                 self._write()
+        if kind == "iteration" and iteration == self.told.get("picture"):
+            self.flush()  # not before: a record is cut between iterations, and this one's picture would be cut off with its row
 
     def flush(self) -> None:
         """See to it that what was told is kept."""
@@ -150,7 +152,6 @@ class Tracker:
             image.thumbnail((LARGEST, LARGEST))
             for feed in self.feeds:
                 feed.tell("picture", iteration, lambda sink: sink.picture(iteration, "images", image))
-                feed.flush()
 
     def result(self, iteration: int, accuracies: Accuracies) -> None:
         """What was measured in the end, also when it is measured again."""

@@ -81,7 +81,7 @@ class Sgd(Optimiser):
 class AdamW(Optimiser):
     """Step size lr, (β₁, β₂), ε and weight decay w.
 
-    The state is m, s, the number of steps t and, where there is one, the mask `decayed` on θ's device.
+    The state is m, s, the number of steps t and, where there is one, the mask `decayed` for every row of θ, on its device.
 
     Args:
         decayed: bool with shape (P,), which entries of θ decay; None: all (see `decays`).
@@ -104,7 +104,7 @@ class AdamW(Optimiser):
     def state(self, theta: Tensor) -> tuple[Tensor, ...]:
         # float64, because 1 − β₂ᵗ would lose half of its digits in float32.
         steps = torch.zeros(*theta.shape[:-1], 1, dtype=torch.float64, device=theta.device)
-        mask = () if self.decayed is None else (self.decayed.to(theta.device, torch.bool, copy=True),)
+        mask = () if self.decayed is None else (self.decayed.to(theta.device, torch.bool).expand(theta.shape).clone(),)
         return torch.zeros_like(theta), torch.zeros_like(theta), steps, *mask
 
     def step(self, theta: Tensor, state: tuple[Tensor, ...], gradient: GradientAt, factor: Tensor | float = 1.0) -> None:
@@ -120,7 +120,8 @@ class AdamW(Optimiser):
         steps.add_(1)
         mean.lerp_(g, 1 - first)
         square.mul_(second).addcmul_(g, g, value=1 - second)
-        to_mean, to_square = ((1 - beta**steps).reciprocal().to(theta) for beta in self.betas)
+        # The outer loop holds t in single precision.
+        to_mean, to_square = ((1 - beta ** steps.double()).reciprocal().to(theta) for beta in self.betas)
         direction = (mean * to_mean).div_((square * to_square).sqrt_().add_(self.eps))
         if self.weight_decay:
             direction.add_(theta * decayed[0] if decayed else theta, alpha=self.weight_decay)

@@ -2,16 +2,18 @@
 
     θ ← θ − lr · v,   v from ∇_θ ℓ(f(θ, A(x)), y),   (x, y) the batches of a fresh permutation in every epoch
 
-Every draw (order, augmentation) is keyed by (seed, key, epoch, step), so that training stops and goes on exactly, and a network
-that is trained among others draws what it would draw alone.
+Every draw (order, augmentation, dropout) is keyed by (seed, key, epoch, step), so that training stops and goes on exactly, and a
+network that is trained among others draws what it would draw alone.
 
 A network whose parameters are no longer finite at the end of an epoch stays so. Where `returns` allows it, the epoch is begun again
 from its start, with a quarter of the step size, and the next one has all of it again: what an epoch makes depends on its start
-alone, so that training that stops and goes on is still exact. Else training ends there.
+alone, so that training that stops and goes on is still exact. Else training ends there; of networks in step, once all have
+diverged.
 """
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -19,8 +21,9 @@ from torch import Tensor, nn
 
 from limbeck.augmentation import Augmentation
 from limbeck.networks.flat import FlatNetwork
+from limbeck.networks.initial import global_draws
 from limbeck.runtime.devices import all_true, has_values
-from limbeck.runtime.random import Key, generator
+from limbeck.runtime.random import Key, derived_seed, generator
 from limbeck.training.gradient import Descent, Gradient, Loss
 from limbeck.training.images import Images
 from limbeck.training.layers import Layers, drawn
@@ -111,7 +114,7 @@ def train(
     member = Member(images, Labels(targets) if isinstance(targets, Tensor) else targets, key, pool)
     gradient = gradient or Gradient(network, how.loss)
     span = range(first_epoch, how.epochs if last_epoch is None else last_epoch)
-    return _train(theta.clone(), [member], how, seed, gradient, span, state, after_epoch)
+    return _train(theta.clone(), [member], how, seed, gradient, network.has_dropout, span, state, after_epoch)
 
 
 def train_together(
@@ -140,7 +143,8 @@ def train_together(
     """
     assert len({len(member.images) for member in members}) == 1, "networks that are trained together take equal numbers of images"
     span = range(first_epoch, how.epochs if last_epoch is None else last_epoch)
-    return _train(theta.clone(), members, how, seed, gradient or Gradient(network, how.loss), span, state, after_epoch)
+    gradient = gradient or Gradient(network, how.loss)
+    return _train(theta.clone(), members, how, seed, gradient, network.has_dropout, span, state, after_epoch)
 
 
 def _train(
@@ -149,6 +153,7 @@ def _train(
     how: Training,
     seed: int,
     gradient: Descent,
+    drops: bool,
     span: range,
     state: tuple[Tensor, ...] | None,
     after_epoch: AfterEpoch,
@@ -162,9 +167,9 @@ def _train(
                 old.copy_(new)
         before = factor
         held = tuple(part.clone() for part in (theta, *state)) if how.returns else ()
-        _epoch(theta, state, members, how, seed, gradient, epoch, factor)
+        _epoch(theta, state, members, how, seed, gradient, drops, epoch, factor)
         for number in range(1, how.returns + 1):
-            if all_true(sound := theta.isfinite().all(-1)):
+            if all_true(sound := theta.isfinite().all(-1) | ~held[0].isfinite().all(-1)):  # what began broken stays so
                 break
             wrong = [" ".join(map(str, member.key)) for member, good in zip(members, sound.view(-1), strict=True) if not good]
             again = f"which is begun again with {SMALLER**number:g} of the step size"
@@ -173,7 +178,7 @@ def _train(
             for part, start in zip((theta, *state), held, strict=True):
                 part.copy_(start)
             slowed = replace(how, optimiser=how.optimiser.slowed(SMALLER**number))
-            _epoch(theta, state, members, slowed, seed, gradient, epoch, factor)
+            _epoch(theta, state, members, slowed, seed, gradient, drops, epoch, factor)
             for part, kept in zip((theta, *state), done, strict=True):  # of networks in step, those that had not diverged
                 part.copy_(torch.where(sound[..., None], kept, part))
         after_epoch(epoch + 1, theta)
@@ -189,13 +194,16 @@ def _epoch(
     how: Training,
     seed: int,
     gradient: Descent,
+    drops: bool,
     epoch: int,
     factor: float,
 ) -> None:
     """One epoch; θ and the optimiser's state are changed in place."""
-    for batches in zip(*(_batches(member, how, seed, epoch) for member in members), strict=True):
-        x, y = (torch.stack(parts) if theta.ndim == 2 else parts[0] for parts in zip(*batches, strict=True))
-        how.optimiser.step(theta, state, lambda at, x=x, y=y: gradient(at, x, y), factor)  # type: ignore[misc]
+    # One key will do: of networks in step none drops (`Gradient`).
+    with global_draws(derived_seed(seed, *members[0].key, "dropout", epoch), theta.device) if drops else nullcontext():
+        for batches in zip(*(_batches(member, how, seed, epoch) for member in members), strict=True):
+            x, y = (torch.stack(parts) if theta.ndim == 2 else parts[0] for parts in zip(*batches, strict=True))
+            how.optimiser.step(theta, state, lambda at, x=x, y=y: gradient(at, x, y), factor)  # type: ignore[misc]
 
 
 def _batches(member: Member, how: Training, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:

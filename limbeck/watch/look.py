@@ -49,7 +49,7 @@ class Line(Record):
         method: and what is distilled.
         state: one of the words above, or the stage that it is in.
         progress: iterations, of so many.
-        share: of them, in [0, 1].
+        share: of them, in [0, 1]; 1 of a run that has ended.
         left: the time left.
         loss: of the last iteration.
         accuracy: of the last evaluation, or in the end on the test images.
@@ -139,7 +139,7 @@ class Watched:
             method=method or "–",
             state=state,
             progress=f"{rows.done} of {total}" if rows.done and total else "–",
-            share=min(rows.done / total, 1.0) if total else float(state == ENDED),
+            share=1.0 if state == ENDED else min(rows.done / total, 1.0) if total else 0.0,
             left="–" if left is None else f"about {duration(left)}",
             loss="–" if rows.loss is None else f"{rows.loss:.4g}",
             accuracy=percent(accuracy)
@@ -149,15 +149,15 @@ class Watched:
 
     def _follow(self) -> None:
         try:
-            anew, rows = self._tail.more()
+            while any(news := self._tail.more()):
+                anew, rows = news
+                if anew:
+                    self.rows = Rows()
+                for row in rows:
+                    self.rows.take(row)
             self._broken.pop("metrics.jsonl", None)
         except (OSError, ValueError) as error:
             self._broken["metrics.jsonl"] = reason(error)
-            return
-        if anew:
-            self.rows = Rows()
-        for row in rows:
-            self.rows.take(row)
 
     def _state(self, result: RunResult | None, total: int, stage: object) -> str:
         if result is not None:

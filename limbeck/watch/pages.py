@@ -12,7 +12,7 @@ from threading import Lock
 from limbeck.report.contents import Run, read_run
 from limbeck.report.html import page_of
 from limbeck.report.page import Part, render
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import UsageError, reason
 from limbeck.runtime.records import Record
 from limbeck.watch.look import Line, Looks
 
@@ -23,10 +23,11 @@ _making = Lock()  # figures are drawn by one thread at a time
 
 @dataclass(frozen=True)
 class Shown:
-    """A page as it was made, and from what (`Watched.mark`)."""
+    """A page as it was made, from what (`Watched.mark`), and whether it only says why it could not be made."""
 
     mark: str
     text: str
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,21 +80,23 @@ class Pages:
         """The page of a run."""
         with _making:
             mark, shown = self.mark(number), self._shown.get(number)
-            if shown is None or shown.mark != mark:
+            if shown is None or shown.mark != mark or (shown.failed and self.clock() >= self._due):
                 began = self.cost()
-                shown = self._shown[number] = Shown(mark, self._made(number, mark))
+                shown = self._shown[number] = self._made(number, mark)
                 self._due = max(self._due, self.clock() + (self.cost() - began) / self.share)
             return shown.text
 
-    def _made(self, number: int, mark: str) -> str:
+    def _made(self, number: int, mark: str) -> Shown:
         run, live = self.looks.runs[number], Live(self.looks.line(number), mark, self.every)
         part: Part[Run] = Part("live", "how it is doing", lambda _: live, ("watch.js.j2",), ("watch.css.j2",))
         try:
-            return page_of(read_run(run.path), before=(part,))
+            return Shown(mark, page_of(read_run(run.path), before=(part,)))
         except UsageError:
-            waiting = f"There is no run in {run.name} yet. This page shows it once it has begun."
-            alone: Part[Live] = Part("live", "how it is doing", lambda held: held, ("watch.js.j2",), ("watch.css.j2",))
-            return render((alone,), live, title=run.name, notices=[waiting])
+            failed, why = False, f"There is no run in {run.name} yet. This page shows it once it has begun."
+        except Exception as error:  # whatever such files lead to
+            failed, why = True, f"The page of {run.name} cannot be made: {reason(error)}"
+        alone: Part[Live] = Part("live", "how it is doing", lambda held: held, ("watch.js.j2",), ("watch.css.j2",))
+        return Shown(mark, render((alone,), live, title=run.name, notices=[why]), failed)
 
     def listing(self) -> str:
         """The list of all runs."""

@@ -51,14 +51,16 @@ class Guard:
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         from starlette.responses import PlainTextResponse
 
-        _, given, *rest = scope.get("path", "").split("/", 2) if scope["type"] == "http" else ("", "")
+        if scope["type"] != "http":
+            return
         hosts = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name == b"host"]
         known = len(hosts) == 1 and _named(hosts[0]) in HOSTS
-        if compare_digest(given.encode(), self.token) and known and rest:
-            await self.app({**scope, "path": f"/{rest[0]}", "root_path": ""}, receive, send)
-        elif scope["type"] == "http":
-            said = "This is not for you: the address that `limbeck watch` prints is needed in full.\n"
-            await PlainTextResponse(said, 403, HEADERS)(scope, receive, send)
+        match scope["path"].split("/", 2):  # `OPTIONS *` has no slash, `CONNECT a:1` neither
+            case ["", given, rest] if compare_digest(given.encode(), self.token) and known:
+                await self.app({**scope, "path": f"/{rest}", "root_path": ""}, receive, send)
+            case _:
+                said = "This is not for you: the address that `limbeck watch` prints is needed in full.\n"
+                await PlainTextResponse(said, 403, HEADERS)(scope, receive, send)
 
 
 def _named(host: str) -> str:
@@ -103,8 +105,8 @@ def application(pages: Pages, token: str) -> "ASGIApp":
         return state(request, {"lines": [pages.looks.line(number).to_dict()], "mark": pages.mark(number)})
 
     async def refused(request: "Request", error: Exception) -> Response:
-        code = error.status_code if isinstance(error, HTTPException) else 500
-        return PlainTextResponse("There is nothing here.\n", code, HEADERS)
+        assert isinstance(error, HTTPException)
+        return PlainTextResponse("There is nothing here.\n", error.status_code, HEADERS)
 
     routes = [Route("/", listing), Route("/state", lines), Route("/{number:int}/", run), Route("/{number:int}/state", line)]
     app = Starlette(routes=routes, exception_handlers={HTTPException: refused})

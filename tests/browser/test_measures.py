@@ -54,11 +54,16 @@ def test_real_images_and_ways_can_be_left_out(desk: Any, box: str, marks: str) -
     assert shown(desk, f"#landscape-map {marks}") == [True] * 3
 
 
-def test_a_distilled_image_on_the_map_opens(desk: Any) -> None:
+def test_a_distilled_image_on_the_map_opens_once(desk: Any) -> None:
+    """And after that it is the one among the images that Tab comes to."""
+    desk.evaluate("opened = []; document.getElementById('panel-name').focus = () => opened.push(1); 0")
     desk.locator("#landscape [data-position='2']").click()
-    assert desk.locator("#panel").is_visible()
+    assert desk.locator("#panel").is_visible() and desk.evaluate("opened.length") == 1
     desk.keyboard.press("Escape")
     assert not desk.locator("#panel").is_visible()
+    desk.evaluate("delete document.getElementById('panel-name').focus")
+    places = desk.locator("button.look").evaluate_all("all => all.map((one) => one.tabIndex)")
+    assert places == [-1, -1, 0, -1, -1, -1] and desk.evaluate("document.activeElement.tabIndex") == 0
 
 
 @pytest.mark.parametrize("classes", [10, 100])

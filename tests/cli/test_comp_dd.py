@@ -19,7 +19,7 @@ from limbeck.cli.main import main
 from limbeck.data.registry import find_subset
 from limbeck.evaluation.statistics import summarise
 from limbeck.methods.registry import METHODS
-from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import Cluster, Local, using
 from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
@@ -187,9 +187,13 @@ def test_a_grid_in_pieces_has_its_submission_at_the_end(worker: Any, capsys: pyt
 
 def test_a_failing_cell_leaves_the_tables_and_fails_the_command(worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
     worker(lambda cell: {} if cell.facts["level"] == "hard" else of_level(cell))
-    with pytest.raises(Failure, match="^1 of 2 cells failed: scenes-hard-edf-ipc1-seed0: "):
-        cli.run(parsed("--scenes", "--methods", "edf", "--subsets", "easy,hard", "--seeds", "0"))
+    words = ["comp-dd", "--scenes", "--methods", "edf", "--subsets", "easy,hard", "--seeds", "0"]
+    assert main(words) == 1
     assert "failed: scenes-hard-edf-ipc1-seed0" in capsys.readouterr().out
+    assert main([*words, "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["failed"].keys() == {"scenes-hard-edf-ipc1-seed0"} and out.count("\n") == 1
+    assert err.splitlines()[-1].startswith("limbeck: failed: 1 cell failed: scenes-hard-edf-ipc1-seed0: ")
     assert not Path("runs/comp-dd-scenes/submission").exists()
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from distilled.samples import sample_set
 
 from limbeck.cli.command import is_setting
 from limbeck.cli.main import COMMANDS, main
@@ -102,6 +103,18 @@ def test_other_options_are_not_given_twice_either(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == "limbeck: error: eval.seeds: is given twice, once as --seeds\n"
 
 
+def test_the_data_of_a_set_that_does_not_say_how_it_was_made_can_be_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample_set().save("a")
+    found = list[DistillSettings]()
+    monkeypatch.setattr("limbeck.runs.evaluate.evaluate", lambda sets, settings, **options: found.append(settings))
+    assert main(["evaluate", "a", "data.size=16"]) == 2
+    assert "'a' does not say what it was distilled from; give --data SOURCE or --recipe RECIPE" in capsys.readouterr().err
+    assert main(["evaluate", "a", "--data", "scenes:easy", "data.size=16"]) == 0
+    assert [(one.data.source, one.data.size) for one in found] == [("scenes:easy", 16)]
+
+
 def test_complexity_takes_one_source(capsys: pytest.CaptureFixture[str]) -> None:
     for words, said in (
         ([], "SOURCE: None is not images, such as a folder or scenes"),
@@ -116,4 +129,5 @@ def test_complexity_takes_one_source(capsys: pytest.CaptureFixture[str]) -> None
 def test_every_key_is_a_setting() -> None:
     for key in flat(plain(DistillSettings.of())):
         assert is_setting(f"{key}=1"), key
+    assert is_setting(f"eval.networks={','.join(['ConvNetD3-w16'] * 40)}")  # which is no name of a file, as long as it is
     assert not is_setting("scenes") and not is_setting("./a=b") and not is_setting("Recipe=1")

@@ -5,11 +5,14 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from buckets import forget_all
 from safetensors.torch import save_file
 
 import limbeck
@@ -17,6 +20,7 @@ from limbeck.cli.main import main
 from limbeck.runs import doctor
 from limbeck.runtime import cleaning, disk
 from limbeck.runtime.locks import lock
+from limbeck.runtime.published import working
 
 
 @pytest.fixture
@@ -179,8 +183,55 @@ def test_cleaning_asks_where_somebody_is_there(
     assert sorted(os.listdir(cache / "images")) == ["deep"]
 
 
+def test_work_that_is_not_at_its_url_goes_by_its_name_alone(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("fsspec")
+    forget_all()
+    done, killed = (f"memory://{cache.name}/{name}" for name in ("done", "killed"))
+    with working("output", done) as work:
+        (work.folder / "a").write_bytes(bytes(3000))
+    block = working("output", killed)
+    left = block.__enter__().folder
+    (left / "a").write_bytes(bytes(5000))
+    assert main(["doctor", "--clean", "all", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["removed"].keys() == {"work"} and list(result["unpublished"]) == [str(left)]
+    assert not work.folder.exists() and (left / "a").exists()
+    (kind,) = [kind for kind in cleaning.held() if kind.name == "work"]
+    assert kind.what == "what was made for URLs, 5.1 kB of it not there yet" and kind.bytes > 5000
+    assert main(["doctor", "--clean", "all"]) == 0
+    said = f"{left} stays: it has 5.1 kB, and not all of it is at its URL; `limbeck doctor --clean work` removes it\n"
+    assert capsys.readouterr().out == said
+    assert main(["doctor", "--clean", "work"]) == 0
+    assert capsys.readouterr().out == f"{left.parent} stays: a process is making it\n"
+    block.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)  # which publishes it
+    assert main(["doctor", "--clean", "all"]) == 0
+    assert "of what was made for URLs (work)" in capsys.readouterr().out and not left.exists()
+    with working("output", killed, resume=True) as again:  # fetched
+        assert (again.folder / "a").stat().st_size == 5000
+
+
+def test_killed_work_is_removed_when_it_is_named(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left = cache / "work" / "0123" / "run.d"
+    left.mkdir(parents=True)
+    (left / "checkpoint").write_bytes(bytes(2000))
+    for words, stays in (("all", True), ("images", True), ("all,work", False)):
+        assert main(["doctor", "--clean", words]) == 0
+        assert left.exists() is stays
+    assert "removed 2.0 kB of what was made for URLs (work)" in capsys.readouterr().out
+
+
+def test_many_locks_are_more_than_a_process_may_have_open(cache: Path) -> None:
+    folder = cache / "compiled" / "locks"
+    folder.mkdir(parents=True)
+    for number in range(100):
+        (folder / f"{number}.lock").touch()
+    code = "import resource as r, limbeck.runtime.cleaning as it; r.setrlimit(r.RLIMIT_NOFILE, (64, 64)); it.clean(['compiled'])"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert not folder.exists()
+
+
 def test_all_that_is_kept_can_be_emptied() -> None:
-    """But locks, and runs on their way to a URL, of which nothing could be made anew."""
+    """But locks."""
     sources = "\n".join(path.read_text(encoding="utf-8") for path in Path(limbeck.__file__).parent.rglob("*.py"))
     kept = set(re.findall(r'cache_root\(\) / "(\w+)"', sources)) | set(re.findall(r'Kept\.\w+\(place\("(\w+)"', sources))
-    assert kept - {"locks", "work"} == set(cleaning.KINDS) and len(kept) > 10
+    assert kept - {"locks"} == set(cleaning.KINDS) and len(kept) > 10

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from json import loads
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +12,13 @@ from typing import Any
 import pytest
 
 from limbeck.cli.main import COMMANDS, main
+from limbeck.reproduction.results import Reproduction
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.version import VERSION
+from limbeck.studies.recovery import Recovery
+from limbeck.studies.table import Table
 
+LONG = [f"ConvNetD3-w{width}" for width in range(8, 40)]  # a word that is no name of a file, which has 255 bytes at most
 Outcome = tuple[int, str, str]
 
 
@@ -49,13 +55,22 @@ def limbeck(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         ("distill scenes --ipc=10", "unrecognized arguments: --ipc=10 (settings are given without dashes: key=value)"),
         ("distill scenes --out runs/a", "unrecognized arguments: --out"),
         ("experts scenes experts.num_experts=0", "experts.num_experts: 0 is not at least 1"),
-        ("evaluate runs/a ipc=3", "ipc: is settled by the distilled set"),
-        ("evaluate runs/a data.size=64", "data.size: is settled by the distilled set"),
+        ("evaluate runs/a data.size=64", "PATH: 'runs/a' is not there"),
         ("export runs/a --to npz", "the following arguments are required: --output"),
         ("export runs/a --to tar --output a", "invalid choice: 'tar'"),
         ("recipes nope", "NAME: 'nope' is neither the name of a recipe"),
         ("recipes --full", "--full: needs the NAME of a recipe"),
         ("report runs/a", "PATH: 'runs/a' is not there; a run folder, a distilled set, or the folder of a comparison"),
+        (f"evaluate a eval.networks={','.join(LONG)}", "PATH: 'a' is not there"),
+        (f"report {'a' * 300}", "is not there; a run folder, a distilled set"),
+        (f"evaluate {'a' * 300}", "PATH: 'aaa"),
+        (f"export {'a' * 300} --to npz --output b", "too long"),
+        (f"distill {'a' * 300}.yaml", "too long"),
+        (f"tune scenes --output {'a' * 300}.yaml", "too long"),
+        (f"experts import {'a' * 300} --network MLP --output b", "FILE: 'aaa"),
+        (f"comp-dd --check {'a' * 300}", "holds no submission.json"),
+        (f"comp-dd --methods random --data-root {'a' * 300}", "is not a folder that exists"),
+        (f"comp-dd --scenes --methods random --reuse {'a' * 300}", "has no folder cells/"),
     ],
 )
 def test_usage_errors(limbeck: Any, line: str, message: str, tmp_path: Path) -> None:
@@ -107,6 +122,26 @@ def test_failures_are_one_line(limbeck: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert limbeck("experts", "scenes", "--json") == (1, "", "limbeck: failed: expert 3 diverged\n")
     fail_with(monkeypatch, UsageError("data.source: 'x' is not there"))
     assert limbeck("distill", "scenes/mtt-ipc1") == (2, "", "limbeck: error: data.source: 'x' is not there\n")
+
+
+@pytest.mark.parametrize("json", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("compare a b", Table(title="edf", data="scenes", sections=(), failed={"edf-ipc1-seed0": "the disk has gone"})),
+        ("comp-dd", Recovery(title="edf", benchmark="scenes", tables=(), failed={"edf-ipc1-seed0": "the disk has gone"})),
+        ("reproduce", Reproduction(scale="cpu", seeds=(0,), items=(), failed={"edf-ipc1-seed0": "the disk has gone"})),
+    ],
+)
+def test_what_a_grid_has_found_is_not_lost_with_cells_that_failed(
+    limbeck: Any, monkeypatch: pytest.MonkeyPatch, line: str, found: Any, json: list[str]
+) -> None:
+    name, *rest = line.split()
+    monkeypatch.setitem(COMMANDS, name, replace(COMMANDS[name], run=lambda arguments: found))
+    status, out, err = limbeck(name, *rest, *json)
+    assert (status, err) == (1, "limbeck: failed: 1 cell failed: edf-ipc1-seed0: the disk has gone\n")
+    assert not json or type(found).from_dict(loads(out)) == found
+    assert "the disk has gone" in out
 
 
 def test_traceback_where_it_is_wanted(limbeck: Any, monkeypatch: pytest.MonkeyPatch) -> None:

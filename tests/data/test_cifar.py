@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from data.pictures import load, refused
+from data.test_idx import write as write_idx
 
 rng = np.random.default_rng(0)
 NAMES = ["airplane", "automobile", "bird"]
@@ -131,3 +132,51 @@ def test_refusals(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar.gz", "w:gz"):
         pass
     assert "is an archive, but not one of CIFAR-10 or CIFAR-100" in refused(tmp_path / "x.tar.gz")
+
+
+def coarse(folder: Path) -> np.ndarray:
+    """Gives the images of a CIFAR-100 coarse classes: `COARSE` of them."""
+    found = np.arange(TOTAL) % 2
+    if folder.name == "cifar-100-binary":
+        records = np.concatenate([found[:, None].astype(np.uint8), LABELS[:, None].astype(np.uint8), PIXELS], axis=1)
+        (folder / "train.bin").write_bytes(records[:21].tobytes())
+        (folder / "test.bin").write_bytes(records[21:].tobytes())
+        (folder / "coarse_label_names.txt").write_text("plants\nthings\n")
+        return found
+    for name, part in (("train", slice(0, 21)), ("test", slice(21, None))):
+        batch = {b"data": PIXELS[part], b"fine_labels": LABELS[part].tolist(), b"coarse_labels": found[part].tolist()}
+        (folder / name).write_bytes(pickle.dumps(batch, 2))
+    names = {b"fine_label_names": [name.encode() for name in NAMES], b"coarse_label_names": [b"plants", b"things"]}
+    (folder / "meta").write_bytes(pickle.dumps(names, 2))
+    return found
+
+
+@pytest.mark.parametrize("write", [pickled_hundred, binary_hundred])
+def test_coarse_classes_are_taken_by_their_field(tmp_path: Path, write: Any) -> None:
+    folder = write(tmp_path)
+    found = coarse(folder)
+    archive = tmp_path / "x.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(folder, folder.name)
+    for source in (folder, archive):
+        made = load(source, label_field="coarse_labels", val_fraction=0)
+        assert made.class_names == ("plants", "things")
+        assert (made.train.labels.tolist(), made.test.labels.tolist()) == (found[:21].tolist(), found[21:].tolist())
+    assert load(folder, label_field="fine_labels").fingerprint == load(folder).fingerprint
+    told = "data.label_field: 'coarse' is not fine_labels or coarse_labels, which CIFAR-100 has"
+    assert refused(folder, label_field="coarse") == told
+
+
+def test_of_several_data_sets_in_a_folder_one_is_to_be_given(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    ten, hundred = pickled_ten(root), pickled_hundred(root)
+    assert refused(root) == f"data.source: '{root}' holds several data sets; give one of them, '{ten}' or '{hundred}'"
+    archive = tmp_path / "data.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(root, "data")
+    told = f"data.source: '{archive}' is an archive of cifar-10-batches-py and cifar-100-python; unpack it to a folder"
+    assert refused(archive) == told
+    beside = tmp_path / "torch"
+    ten, digits = pickled_ten(beside), write_idx(beside / "MNIST" / "raw")
+    assert refused(beside) == f"data.source: '{beside}' holds several data sets; give one of them, '{digits}' or '{ten}'"
+    assert len(load(ten, val_fraction=0).train) == 21

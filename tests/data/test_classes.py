@@ -1,12 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limbeck.data.classes import Classes, relabelled
+from limbeck.data.classes import Classes, classes_of, relabelled
+from limbeck.data.columns import label_of
 from limbeck.data.load import load_data
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.progress import NoProgress
 
 CLASSES = Classes(("crane", "Cat", "cat", "7"), (("n1", "bird"), ("n2",), ("n3",), ("n4", "crane", "bird")))
 
@@ -54,6 +58,14 @@ def test_relabelled(labels: list[int], chosen: list[int]) -> None:
     positions, counted = relabelled(np.array(labels, dtype=np.int64), np.array(chosen))
     assert positions.tolist() == [i for i, k in enumerate(labels) if k in chosen]
     assert counted.tolist() == [chosen.index(labels[i]) for i in positions]
+
+
+def test_labels_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    for label in ("\ud800", {"label": "\ud800"}):
+        with pytest.raises(UsageError, match=r"^data\.source: 's' has the label '\\ud800', which is no Unicode text$"):
+            label_of(label, "s")
+    with pytest.raises(UsageError, match=r"^data\.source: 's' has the label '\\ud800', which is no Unicode text$"):
+        classes_of({"train": ["cat", "\ud800"]}, tmp_path, "s", NoProgress())
 
 
 def test_scenes_are_the_same_whichever_classes_are_taken() -> None:

@@ -66,3 +66,10 @@ def test_a_broken_compressed_file(tmp_path: Path) -> None:
     for damaged in (path.read_bytes()[:-9], b"no gzip", path.read_bytes()[:14] + b"\xff\xff\xff" + path.read_bytes()[17:]):
         path.write_bytes(damaged)
         assert refused(root).startswith(f"data.source: the file '{path}' cannot be read: ")
+
+
+def test_of_several_data_sets_in_a_folder_one_is_to_be_given(tmp_path: Path) -> None:
+    one, other = write(tmp_path / "FashionMNIST" / "raw"), write(tmp_path / "MNIST" / "raw")
+    told = f"data.source: '{tmp_path}' holds several data sets; give one of them, '{one}' or '{other}'"
+    assert refused(tmp_path) == told
+    assert (load(one).class_names[0], load(tmp_path / "MNIST").class_names[0]) == ("T-shirt/top", "0")

@@ -212,3 +212,23 @@ def test_a_class_that_is_none_is_refused(flat: Path) -> None:
     path = flat / "val_annotations.txt"
     path.write_text(path.read_text().replace(f"{val_name(3)}\t{wnids()[3]}", f"{val_name(3)}\tshark"))
     assert f"says that '{val_name(3)}' is of the class 'shark', which is no WordNet id" in refused(SMALL, root=str(flat))
+
+
+def test_what_a_list_does_not_tell_apart_is_refused(flat: Path) -> None:
+    pairs(flat)
+    path = flat / "val_annotations.txt"
+    line = f"{val_name(3)}\t{wnids()[3]}"
+    whole = path.read_text()
+    for told, word in (("is of the class '000", "0" * 20 + "9" * 5000), ("is of the class '1000'", "1000")):
+        path.write_text(whole.replace(line, f"{val_name(3)}\t{word}"))
+        message = refused(SMALL, root=str(flat))
+        assert told in message and len(message) < 500
+    path.write_text(whole.replace(line, f"{val_name(3)}\t0003"))
+    assert len(load(SMALL, root=str(flat)).test) == 10
+    path.write_text(f"{whole}\n{val_name(3)}\t{wnids()[4]}\n")
+    assert refused(SMALL, root=str(flat)).endswith(f"gives '{val_name(3)[:-5]}' two classes, '{wnids()[3]}' and '{wnids()[4]}'")
+    path.write_text(whole)
+    first = flat / "val" / val_name(953)
+    other = first.with_suffix(".png")
+    other.write_bytes(first.read_bytes())
+    assert refused(SMALL, root=str(flat)) == f"data.source: the file '{path}' does not tell '{first}' and '{other}' apart"

@@ -151,3 +151,49 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     )
     made = load(root, skip_bad=True, val_fraction=0)
     assert len(made.train) + len(made.test) == 6
+
+
+@pytest.mark.parametrize("stray", ["train", "test"])
+def test_a_stray_image_beside_class_folders_makes_no_classes_of_splits(tmp_path: Path, stray: str) -> None:
+    root = fill(tmp_path, **TWO, test__a=1, test__b=2)
+    before = load(root)
+    picture(root / stray / "montage.png")
+    made, lines = heard(root)
+    assert made.fingerprint == before.fingerprint
+    assert lines == [f"{root}: 1 image beside the class folders is left out ({stray}/montage.png)"]
+
+
+def test_stray_images_beside_classes_are_said(tmp_path: Path) -> None:
+    root = fill(tmp_path, a=3, b=3)
+    before = load(root)
+    for number in range(4):
+        picture(root / f"{number}.png")
+    made, lines = heard(root)
+    assert made.fingerprint == before.fingerprint
+    assert lines == [f"{root}: 4 images beside the class folders are left out (0.png, 1.png, 2.png, …)"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [
+        (("train", "train__a", "train__b", "test"), "train/ and test/, but no class folders in test/"),
+        (
+            ("train", "train__a", "train__b", "eval__a", "eval__b"),
+            "has train/ but neither test/ nor val/ beside it",
+        ),
+        (("fold1", "fold1__a", "fold1__b", "fold2__a", "fold2__b"), "fold1/ and fold2/, which hold folders of the same names"),
+        (
+            ("seg_train", "seg_train__a", "seg_train__b", "seg_test__a", "seg_test__b"),
+            "seg_train/ and seg_test/, which hold folders",
+        ),
+        (("train", "test__a", "test__b", "notes"), "train/ and test/, but no class folders in train/"),
+        (("train", "test", "val"), "test/ and train/, but no class folders in test/"),
+    ],
+)
+def test_splits_that_could_be_taken_for_classes_are_refused(tmp_path: Path, folders: tuple[str, ...], told: str) -> None:
+    assert told in refused(fill(tmp_path, **dict.fromkeys(folders, 2)))
+
+
+def test_a_class_that_is_called_train_may_hold_folders(tmp_path: Path) -> None:
+    made, lines = heard(fill(tmp_path, train=5, train__more=2, bus=5), val_fraction=0)
+    assert (made.class_names, sizes(made), lines) == (("bus", "train"), (10, 0, 2), [])

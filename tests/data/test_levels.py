@@ -8,11 +8,14 @@ import pytest
 from data.pictures import Said, load
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from limbeck.data import image_cache
 from limbeck.data.imageset import ImageSet, load_object
 from limbeck.data.levels import Levels, Span, found_levels, shares, span_of, told
 from limbeck.data.load import load_data
 from limbeck.data.settings import DataSettings
+from limbeck.data.split import Wanted
 from limbeck.runtime.errors import UsageError
 
 DEEP = np.random.default_rng(0).integers(100, 4001, (24, 8, 9), dtype=np.uint16)
@@ -98,6 +101,46 @@ def test_arrays_share_the_range_that_is_found(tmp_path: Path) -> None:
     again = load(source, val_fraction=0, range=[90, 4050])
     assert (again.fingerprint, again.levels) == (made.fingerprint, made.levels)
     assert load(source, range=4095).levels == (0, 4095)
+
+
+def folders(root: Path, kind: type = np.uint16) -> Path:
+    """The same as class folders."""
+    for part, rows in (("train", range(18)), ("test", range(18, 24))):
+        for row in rows:
+            path = root / part / str(LABELS[row]) / f"{row:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(DEEP[row].astype(kind)).save(path)
+    return root
+
+
+def test_the_range_is_that_of_the_source_whatever_is_taken_of_it(tmp_path: Path) -> None:
+    root, source = folders(tmp_path / "set"), arrays(tmp_path)
+    taken: list[dict[str, object]] = [{"per_class": 3}, {"per_class": 2, "seed": 4}, {"classes": ("2", "1")}, {}]
+    for keys in taken:
+        made, same = load(root, val_fraction=0, **keys), load(source, val_fraction=0, **keys)
+        assert made.levels == same.levels == (90, 4050)
+        for split, other in ((made.train, same.train), (made.test, same.test)):
+            assert sorted(image.tobytes() for image in split.images().numpy()) == sorted(
+                image.tobytes() for image in other.images().numpy()
+            )
+    for wanted in (Wanted(("train",)), Wanted(("test",), 1), Wanted(("train", "val", "test"), 1, seed=3)):
+        assert load_data(DataSettings(source=str(root), workers=1), wanted=wanted).levels == (90, 4050)
+
+
+def test_images_that_are_not_taken_are_looked_at_only_where_that_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, original = list[int](), image_cache._spans_of
+    monkeypatch.setattr(image_cache, "_spans_of", lambda items, *rest: asked.append(len(items)) or original(items, *rest))
+    load(folders(tmp_path / "bytes", np.uint8), per_class=2)
+    root = folders(tmp_path / "set")
+    load(root, per_class=2, range=4095)
+    assert asked == []
+    (root / "train" / "0" / "bad.png").write_bytes(b"no image")
+    first = load(root, per_class=2, seed=1, skip_bad=True)
+    again = load(root, per_class=2, seed=1, skip_bad=True)
+    assert (first.levels, again.fingerprint, asked) == ((90, 4050), first.fingerprint, [13])
+    assert load(root, per_class=2, seed=1, range=(90, 4050), skip_bad=True).fingerprint == first.fingerprint
+    Image.fromarray(DEEP[0] + np.uint16(60000)).save(root / "train" / "2" / "new.png")
+    assert load(root, per_class=2, seed=1, skip_bad=True).levels == (90, int(DEEP[0].max()) + 60000)
 
 
 def test_bytes_in_wider_numbers_are_bytes(tmp_path: Path) -> None:

@@ -310,3 +310,31 @@ def test_names_of_numbers_begin_at_nought_where_one_is_left_over_which_is_said(t
     said = Said()
     assert load_data(DataSettings(source=str(tmp_path), workers=1), said).class_names == ("bee", "cat", "dog")
     assert said.lines == [f"note: {tmp_path}: labels count from 0, which is 'ant' in 'classes.txt' and has no image"]
+
+
+@pytest.mark.parametrize(
+    "text", ["a cat on a mat " * 20 + "and/or a dog. ", "data:image/png;base64," + "iVBORw0KGgo/AAAANSUhEUgAA" * 400]
+)
+def test_long_text_names_no_image(tmp_path: Path, text: str) -> None:
+    pictures(tmp_path)
+    listed(tmp_path / "labels.csv", [(f"{text}{i}", one, kind(one)) for i, one in enumerate(NAMES)], "image,photo,label")
+    assert set(every(load(tmp_path))) == set(NAMES)
+    listed(tmp_path / "labels.csv", [(f"{text}{i}", kind(one)) for i, one in enumerate(NAMES)], "image,label")
+    assert "the list labels.csv has no column that names the images; its columns are image, label" in refused(tmp_path)
+
+
+def test_a_class_that_cannot_be_written_is_refused_before_anything_is_decoded(tmp_path: Path, cache: Path) -> None:
+    pictures(tmp_path / "set")
+    rows = [{"file_name": one, "label": "\ud800" if i % 2 else "cat"} for i, one in enumerate(NAMES)]
+    (tmp_path / "set" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    told = f"data.source: '{tmp_path / 'set'}' has the label '\\ud800', which is no Unicode text"
+    assert refused(tmp_path / "set") == told
+    assert list(cache.iterdir()) == []
+
+
+def test_an_image_whose_name_cannot_be_written_is_one_that_cannot_be_read(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    rows = [{"file_name": one, "label": kind(one)} for one in (*NAMES, "\ud80000.png")]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert "cannot read the image" in refused(tmp_path)
+    assert len(every(load(tmp_path, skip_bad=True))) == 24

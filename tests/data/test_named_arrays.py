@@ -12,6 +12,7 @@ from limbeck.data.imageset import ImageSet, load_object
 from limbeck.data.load import load_data
 from limbeck.data.named_arrays import role
 from limbeck.data.settings import DataSettings
+from limbeck.runtime.disk import in_words
 
 rng = np.random.default_rng(0)
 X = rng.integers(0, 256, (30, 9, 8), dtype=np.uint8)
@@ -66,9 +67,30 @@ def test_all_names_of_the_same_arrays_give_the_same_set(tmp_path: Path) -> None:
 
 
 def test_bytes_in_npy_files_stay_on_the_disk(tmp_path: Path) -> None:
-    for name, array in {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y}.items():
+    named = {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y}
+    for name, array in named.items():
         np.save(tmp_path / f"{name}.npy", array)
-    assert isinstance(load(tmp_path).train.storage.base, np.memmap) or isinstance(load(tmp_path).train.storage, np.memmap)
+    archive = saved(tmp_path, **named)
+    for chosen in (None, (2, 0)):
+        made, same = (load(source, classes=chosen) for source in (tmp_path, archive))
+        assert isinstance(made.train.storage, np.memmap)
+        assert made.class_names == same.class_names
+        for split, other in ((made.train, same.train), (made.val, same.val), (made.test, same.test)):
+            np.testing.assert_array_equal(split.images(), other.images())
+            np.testing.assert_array_equal(split.labels, other.labels)
+    made, same = (load(source, classes=(2, 0), size=8) for source in (tmp_path, archive))
+    assert made.fingerprint == same.fingerprint
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int16])
+def test_what_npy_files_hold_in_wider_numbers_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type) -> None:
+    wide = (X / 255 if kind is np.float32 else X).astype(kind)
+    for name, array in {"x_train": wide, "y_train": Y, "x_test": X, "y_test": Y}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    monkeypatch.setattr("limbeck.data.arrays.free_memory", lambda device: X.size - 1)
+    said = refused(tmp_path)
+    assert f"holds x_train with shape {(len(X), 1, *X.shape[1:])}, which needs {in_words(X.size)} of memory, where" in said
+    assert said.endswith(" are free; uint8 in a folder of .npy files stays on the disk")
 
 
 def test_validation_images_are_validated_on_and_tested_on_where_there_are_no_others(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What each image is called: the way back from a row of results to the file."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,14 @@ def test_sources_without_files_have_no_names() -> None:
 
 
 def test_names_that_are_no_text() -> None:
-    assert encoded(["caf\udce9", "猫"]).tolist() == [b"caf\\udce9", "猫".encode()]
+    names = encoded(["caf\udce9", "", "猫"])
+    assert [names.of(row) for row in range(3)] == ["caf\\udce9", "", "猫"]
     assert called(Path("/a/b.png"), Path("/c")) == "/a/b.png"
     assert called(Path("/a/b.png"), None) == "/a/b.png"
+
+
+def test_one_long_name_makes_no_room_for_others() -> None:
+    given = ["a", "b" * 10**6, *map(str, range(10**5))]
+    names = encoded(given)
+    assert len(pickle.dumps(names)) < 4 * 10**6
+    assert [names.of(row) for row in (0, 1, 2, 10**5 + 1)] == ["a", "b" * 10**6, "0", "99999"]

@@ -11,6 +11,7 @@ from data.pictures import load, png, refused
 
 from limbeck.data import shards
 from limbeck.data.shards import expanded, index, split_of
+from limbeck.runtime.errors import UsageError
 
 rng = np.random.default_rng(0)
 IMAGES = rng.integers(0, 256, (24, 9, 11, 3), dtype=np.uint8)
@@ -288,4 +289,68 @@ def test_a_shard_of_an_unknown_split_is_not_trained_on(tmp_path: Path, other: st
     assert refused(tmp_path) == (
         f"data.source: {str(tmp_path)!r} has 'train-0000.tar', and {other!r} of no known split; "
         "archives to evaluate on have test, val or validation in their names"
+    )
+
+
+def described(*said: Any, cls: bytes | None = b"3") -> dict[str, bytes]:
+    """KEY.png beside KEY.json, and KEY.cls unless it is None."""
+    members = {
+        f"{i:04}.{kind}": content for i, one in enumerate(said) for kind, content in (("png", png(IMAGES[i])), ("json", one))
+    }
+    return members | {f"{i:04}.cls": cls for i in range(len(said)) if cls is not None}
+
+
+def spoken(**keys: Any) -> bytes:
+    return json.dumps(keys).encode()
+
+
+def test_a_key_in_json_goes_before_the_class_number(tmp_path: Path) -> None:
+    said = [spoken(label=i % 2, species=("cat", "dog", "emu")[i % 3]) for i in range(12)]
+    made = load(shard(tmp_path / "x.tar", described(*said)), label_field="species", val_fraction=0)
+    assert made.class_names == ("cat", "dog", "emu")
+
+
+@pytest.mark.parametrize(
+    ("said", "cls", "field", "told"),
+    [
+        (
+            [spoken(species="cat", label="x"), spoken(label="x")],
+            None,
+            "species",
+            "'0001' in the shard '{}', whose JSON has 'label'",
+        ),
+        ([spoken(species="cat"), spoken(label="x")], b"3", "speceis", "'0000' in the shard '{}', whose JSON has 'species'"),
+        ([spoken(species="cat"), spoken(species=[1])], b"3", "species", "'0001' in the shard '{}', whose JSON has 'species'"),
+        ([spoken(species="cat"), b"7"], b"3", "species", "'0001' in the shard '{}'"),
+    ],
+)
+def test_a_sample_without_the_key_is_refused(tmp_path: Path, said: list[bytes], cls: bytes | None, field: str, told: str) -> None:
+    path = shard(tmp_path / "x.tar", described(*said, cls=cls))
+    assert refused(path, label_field=field) == f"data.label_field: {field!r} is no label of the sample {told.format(path)}"
+
+
+def test_a_sample_without_json_is_refused_where_a_key_is_named(tmp_path: Path) -> None:
+    members = described(*[spoken(species="ab"[i % 2]) for i in range(6)])
+    del members["0005.json"]
+    path = shard(tmp_path / "x.tar", members)
+    told = f"data.label_field: 'species' is no label of the sample '0005' in the shard '{path}'"
+    assert refused(path, label_field="species") == told
+
+
+def test_a_field_that_is_a_member_is_read_by_the_usual_keys(tmp_path: Path) -> None:
+    path = shard(tmp_path / "x.tar", fields("png", "cls", "output.json", label=lambda i: spoken(label=i % 3)))
+    assert load(path, label_field="output", val_fraction=0).class_names == ("0", "1", "2")
+
+
+def test_two_members_that_say_different_classes_under_the_key_are_refused(tmp_path: Path) -> None:
+    members = described(*[spoken(kind=i % 2) for i in range(6)], cls=None) | {"0003.more.json": spoken(kind=5)}
+    assert refused(shard(tmp_path / "x.tar", members), label_field="kind").endswith("has two labels of the sample '0003', 1 and 5")
+
+
+def test_a_label_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    path = shard(tmp_path / "x.tar", described(*[b'{"label": "\\ud800"}', spoken(label="x")] * 3, cls=None))
+    with pytest.raises(UsageError) as caught:
+        index(path)
+    assert str(caught.value) == (
+        f"data.source: the shard '{path}' has the label '\\ud800' of the sample '0000', which is no Unicode text"
     )

@@ -68,19 +68,25 @@ def test_grey_streams_have_one_channel_and_one_colour_image_makes_three() -> Non
     np.testing.assert_array_equal(held.images[7], np.broadcast_to(GREY[7], (3, 8, 9)))
 
 
+@pytest.mark.parametrize("bad", [[], [5, 120]])
 @pytest.mark.parametrize("images", [GREY, COLOUR])
 @pytest.mark.parametrize("stop", [100, FIRST_TEST, 290])
-def test_a_broken_stream_is_gone_on_with(cache: Path, images: np.ndarray, stop: int) -> None:
-    content = files(images)
+def test_a_broken_stream_is_gone_on_with(cache: Path, images: np.ndarray, stop: int, bad: list[int]) -> None:
+    content, settings = files(images), replace(ONE, skip_bad=True)
+    for row in bad:
+        content[row] = b"no image"
     with pytest.raises(ConnectionResetError):
-        streamed(stream(content, stop=stop)[0], ONE, NoProgress())
+        streamed(stream(content, stop=stop)[0], settings, NoProgress())
     (journal,) = cache.rglob("blocks.jsonl")
     kept = sum(len(json.loads(line)[1][2]) for line in journal.read_text().splitlines())
     assert 0 < kept < stop
     source, asked = stream(content)
-    held = streamed(source, ONE, NoProgress())
+    held = streamed(source, settings, NoProgress())
     assert asked == list(range(kept, 300))
-    np.testing.assert_array_equal(held.images[:, 0], images.reshape(300, 8, 9, -1)[..., 0])
+    assert [(row, name) for row, name, _ in held.bad] == [(row, f"train {row}") for row in bad]
+    sound = np.setdiff1d(np.arange(300), bad)
+    np.testing.assert_array_equal(held.images[sound, 0], images.reshape(300, 8, 9, -1)[sound, :, :, 0])
+    assert not held.images[bad].any()
     assert held.labels == [i % 7 for i in range(300)]
 
 

@@ -329,6 +329,18 @@ def test_a_description_that_is_broken_is_refused(tmp_path: Path, changes: dict[s
     refused(root, message)
 
 
+def test_matrices_are_compared_with_the_free_memory(tmp_path: Path) -> None:
+    """One number, which a tensor may repeat as often as it says, fills no memory until it is computed with."""
+    root = export_research(sample_set(preprocessing="whiten"), tmp_path / "out")
+    one, side = torch.zeros(1), 10**8
+    torch.save(
+        {"mean": one.expand(side), "matrix": (endless := one.expand(side, side)), "inverse_matrix": endless},
+        root / "preprocessing.pt",
+    )
+    assert (root / "preprocessing.pt").stat().st_size < 3000
+    refused(root, f"path: {str(root / 'preprocessing.pt')!r} needs 80000000.4 GB of memory, where ")
+
+
 def test_research_files_hold_no_more_than_they_say(tmp_path: Path) -> None:
     held = sample_set(metadata={"method": "../../x y"}, hard=True)
     view = torch.zeros(1000, *held.images.shape)[7].copy_(held.images)  # of a storage a thousand times as large

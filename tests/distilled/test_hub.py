@@ -133,9 +133,10 @@ def test_the_licence_is_unknown_unless_given(hub: Hub) -> None:
 
 def test_no_path_of_somebodys_machine_is_published(hub: Hub, tmp_path: Path) -> None:
     places = {"root": "~/photos", "store": "s3://our-bucket/store", "here": "./own/init.pt", "words": ["C:\\Users\\me\\x", "a/b"]}
-    push(sample_set(metadata={**METADATA, "settings": {**METADATA["settings"], **places}}), "me/pets")  # type: ignore[dict-item]
+    own = {"recipe": "acme/own.yaml", "init": "runs/secret/distilled"}
+    push(sample_set(metadata={**METADATA, **own, "settings": {**METADATA["settings"], **places}}), "me/pets")  # type: ignore[dict-item]
     content = b"".join(hub.repositories["me/pets"].files.values())
-    assert not [word for word in (b"/home", b"~/", b"bucket", b"Users") if word in content]
+    assert not [word for word in (b"/home", b"~/", b"bucket", b"Users", b"acme", b"secret") if word in content]
     said = pull("me/pets", tmp_path / "pets").metadata["settings"]
     assert [said[name] for name in places] == ["photos", "store", "init.pt", ["x", "a/b"]]
     assert said["data"]["source"] == "pets"
@@ -149,6 +150,45 @@ def test_no_path_is_published_in_the_name_of_a_network_either(hub: Hub, tmp_path
     found = pull("me/pets", tmp_path / "pets").metadata
     assert list(found["evaluated"]) == ["ConvNetD3,transformers:net, timm:resnet18", "transformers:net", "my.module:Net"]
     assert found["said"] == "read from a/b, as they say"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("source", "clients/acme/xrays", "xrays"),
+        ("source", "clients/acme", "acme"),
+        ("source", "clients\\acme\\xrays.npz", "xrays.npz"),
+        ("source", "benchmark:clients/acme:hard", "acme:hard"),
+        ("data.source", "/home/jane,doe/x", "x"),
+        ("source", "hf:ILSVRC/imagenet-1k:default", "hf:ILSVRC/imagenet-1k:default"),
+        ("source", "hf:clients/acme/xrays", "xrays"),
+        ("source", "hf:clients/xrays.parquet", "xrays.parquet"),
+        ("source", "hf:here/it-is", "it-is"),
+        ("source", "scenes:easy", "scenes:easy"),
+        ("source", "own.module:Made(root='/home/jane/x', size=3)", "own.module:Made(…)"),
+        ("root", "hf:ILSVRC/imagenet-1k", "hf:ILSVRC/imagenet-1k"),
+        ("root", "photos/imagenet/", "imagenet"),
+        ("init", "runs/secret/distilled", "distilled"),
+        ("init", "correct", "correct"),
+        ("init", "zoo:scenes-edf-ipc1", "zoo:scenes-edf-ipc1"),
+        ("store", "runs/acme-experts", "acme-experts"),
+        ("output", "runs/secret", "secret"),
+        ("protocol", "clients/acme/mine.yaml", "mine.yaml"),
+        ("recipe", "clients/acme/mine.yaml", "mine.yaml"),
+        ("recipe", "cifar10/datm-ipc1", "cifar10/datm-ipc1"),
+        ("network", "transformers:clients/acme/net,ConvNetD3", "transformers:net,ConvNetD3"),
+        ("network", "transformers:/home/jane,doe/net, timm:resnet18", "transformers:net, timm:resnet18"),
+        ("said", "/home/jane,doe/x", "x"),
+        ("said", "/home/me/a,/home/me/b", "a,b"),
+        ("said", "owner/name, owner/other", "owner/name, owner/other"),
+    ],
+)
+def test_of_relative_paths_the_last_part_is_published_too(
+    key: str, value: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "it-is").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert ours.public({"settings": {key: [value]}}) == {"settings": {key: [said]}}
 
 
 def test_a_refusal_leaves_no_branch_behind(hub: Hub) -> None:

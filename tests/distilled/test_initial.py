@@ -301,6 +301,12 @@ def test_starts_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
     refused(run, f"init: {str(run)!r} is a run that has not ended; finish it with `limbeck distill … --resume`")
 
 
+def test_a_place_that_the_system_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = fitting().save(tmp_path / "set")
+    monkeypatch.setattr(Path, "is_dir", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    refused(path, f"init: {str(path)!r} cannot be read: Permission denied")
+
+
 def test_options_of_another_command_are_not_advised(tmp_path: Path) -> None:
     coarse = save_npz(tmp_path / "coarse.npz", images=np.zeros((6, 3, 16, 20), dtype=np.uint8), labels=np.arange(6) // 2)
     with pytest.raises(UsageError, match="where the data have 8×10$"):

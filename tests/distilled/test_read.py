@@ -1,6 +1,8 @@
 """Sets, exports and folders of images are read to the same set; what does not fit, is broken or in doubt is refused in one line."""
 
+import errno
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +30,8 @@ from PIL import Image
 from limbeck.data.levels import Levels
 from limbeck.data.preprocessing import Whiten, fit_normalise
 from limbeck.distilled.export import export_folder, export_npz, export_research
-from limbeck.distilled.foreign import ForeignOptions
+from limbeck.distilled.foreign import ForeignOptions, check_needed
+from limbeck.distilled.set import DistilledSet
 from limbeck.runtime.errors import UsageError
 
 # Sets of Limbeck.
@@ -272,6 +275,21 @@ def test_other_paths(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(save_pt(tmp_path / "set.pt", (PREPARED, HARD)))
     (tmp_path / "linked.pt").symlink_to(tmp_path / "set.pt")
     assert len(read(tmp_path / "linked.pt")) == 6
+
+
+def test_places_that_the_system_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused(Path("~nosuchuser/x"), "path: '~nosuchuser/x' is not there")
+    with pytest.raises(UsageError, match="^path: '~nosuchuser/x' is not a folder"):
+        DistilledSet.load("~nosuchuser/x")
+    check_needed(["~nosuchuser/x"], ForeignOptions(syn_lr=0.1))
+    for error in (PermissionError(errno.EACCES, "Permission denied"), OSError(errno.ENAMETOOLONG, "File name too long")):
+        monkeypatch.setattr(Path, "is_dir", lambda path, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(Path, "is_file", lambda path, error=error: (_ for _ in ()).throw(error))
+        said = f"path: {str(tmp_path / 'x')!r} cannot be read: {error.strerror}"
+        refused(tmp_path / "x", said)
+        for look in (DistilledSet.load, DistilledSet.is_at, lambda path: check_needed([path], ForeignOptions(syn_lr=0.1))):
+            with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
+                look(tmp_path / "x")
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,21 @@ def test_parts_must_fit_together(change: dict, says: str) -> None:
         changed(sample_set(), **change)
 
 
+def test_of_one_evaluation_there_is_one_entry_with_all_that_was_measured(tmp_path: Path) -> None:
+    path = sample_set().save(tmp_path / "set")
+    first, other = ({"accuracy": {"distilled": {"mean": mean}}, "seeds": seeds} for mean, seeds in ((0.5, [0]), (0.6, [1])))
+
+    def added(evaluation: dict, **further: object) -> list[dict]:
+        DistilledSet.append_evaluation(path, {**evaluation, **({"further": further} if further else {})})
+        return DistilledSet.load(path).metadata["evaluations"]
+
+    assert added(first) == added(first) == [first]
+    assert added(other, ranking=1) == [first, {**other, "further": {"ranking": 1}}]
+    assert added(first, areas=math.inf) == [{**first, "further": {"areas": math.inf}}, {**other, "further": {"ranking": 1}}]
+    assert added(other) == added(other, ranking=1) == added(first, areas=math.inf)
+    assert added(other, search=2)[1] == {**other, "further": {"ranking": 1, "search": 2}}
+
+
 def test_saving_replaces_a_set_and_nothing_else(tmp_path: Path) -> None:
     sample_set(ipc=2).save(tmp_path / "set")
     sample_set(ipc=1).save(tmp_path / "set")

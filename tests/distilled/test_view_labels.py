@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -260,23 +261,69 @@ def as_before(path: Path, tensors: dict[str, Tensor], number: int = 1) -> None:
     """Write the file anew, as the first format was, in which nothing had a checksum."""
     with safe_open(path, framework="pt") as file:
         about = json.loads(file.metadata()["json"])
-    rest = {name: value for name, value in tensors.items() if name != "digests"}
+    rest = {name: value for name, value in tensors.items() if name != "digests" or number == 2}
     path.write_bytes(serialise(rest, {"json": json.dumps(about | {"format": number})}))
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("draw.partner", 6), ("draw.order", 4), ("label.classes", 9), ("label.logits", math.nan)]
+    ("name", "value"),
+    [
+        ("draw.partner", 6),
+        ("draw.order", 4),
+        ("label.classes", 9),
+        ("label.logits", math.nan),
+        ("draw.boxes", math.nan),
+        ("draw.boxes", 8.01),
+        ("draw.boxes", -0.5),
+        ("draw.boxes", torch.tensor([4.0, 0.0, 4.01, 8.0])),
+        ("draw.weight", 1.5),
+        ("draw.weight", math.nan),
+        ("draw.pasted", 9),
+        ("draw.shifts", -4),
+    ],
 )
-def test_what_points_nowhere_is_refused(tmp_path: Path, name: str, value: float) -> None:
+def test_what_points_nowhere_is_refused(tmp_path: Path, name: str, value: float | Tensor) -> None:
     path = tmp_path / "views.safetensors"
-    label(path, how=KINDS["rded"], coding=LabelCoding(top=2))
+    label(path, how=replace(KINDS["rded"], roll=3), coding=LabelCoding(top=2))
     tensors = load_file(path)
-    tensors[name][1, 6] = value
+    tensors[name][1, -1] = value
     as_before(path, tensors)
     stored = StoredViews.open(path)
     assert len(list(stored.batches(images(), 0))) == 3
     with pytest.raises(UsageError, match="sound in epoch 1"):
         next(stored.batches(images(), 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("label.logits", None, "label.logits is missing"),
+        ("draw.boxes", lambda held: held[..., :3], "draw.boxes is floats (3, 7, 3), where its header says floats (3, 7, 4)"),
+        ("label.logits", lambda held: held[..., :3], "label.logits is floats (3, 7, 3), where its header says floats (3, 7, 4)"),
+        ("label.logits", lambda held: held[:, :5], "label.logits is floats (3, 5, 4), where its header says floats (3, 7, 4)"),
+        ("draw.weight", lambda held: held[:, :2], "draw.weight is floats (3, 2), where its header says floats (3, 3)"),
+        ("draw.partner", lambda held: held / 2, "draw.partner is floats (3, 7), where its header says whole numbers (3, 7)"),
+        (
+            "draw.flipped",
+            lambda held: held.byte(),
+            "draw.flipped is whole numbers (3, 7), where its header says truth values (3, 7)",
+        ),
+        ("draw.more", lambda held: torch.zeros(3), "draw.more is no part of it"),
+    ],
+)
+def test_tensors_are_those_that_the_header_says(tmp_path: Path, name: str, change: Any, said: str) -> None:
+    path, teacher = tmp_path / "views.safetensors", Asked()
+    label(path, teacher)
+    whole, tensors = path.read_bytes(), load_file(path)
+    tensors = {key: value for key, value in tensors.items() if key != name}
+    if change is not None:
+        tensors[name] = change(load_file(path).get(name)).contiguous()
+    as_before(path, tensors, 2)
+    with pytest.raises(UsageError) as caught:
+        StoredViews.open(path)
+    assert str(caught.value) == f"path: {str(path)!r} is not a sound file of labelled views ({said})"
+    label(path, teacher)  # it is not taken for what is finished
+    assert path.read_bytes() == whole
 
 
 def test_views_of_other_images_are_refused(tmp_path: Path) -> None:

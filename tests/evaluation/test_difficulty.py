@@ -6,8 +6,9 @@ import pytest
 import torch
 from reference import selection as oracle
 
-from limbeck.evaluation.difficulty import Difficulties, Forgetting, Tally, el2n, of_experts, watched
+from limbeck.evaluation.difficulty import Difficulties, Forgetting, Tally, of_experts, watched
 from limbeck.evaluation.full import FullData
+from limbeck.experts.curriculum import el2n
 from limbeck.experts.store import TrajectoryStore
 from limbeck.recipes import load_recipe
 from limbeck.runs.workspace import Workspace
@@ -29,9 +30,10 @@ def test_el2n_is_the_length_of_the_error_vector() -> None:
     torch.testing.assert_close(
         el2n(logits, labels), torch.tensor(oracle.el2n(logits.tolist(), labels.tolist()), dtype=torch.float64)
     )
+    assert torch.equal(el2n(logits, labels), el2n(logits, torch.eye(5, dtype=torch.float64)[labels]))
     # Sure and right, knowing nothing of two classes, sure and wrong.
     known = torch.tensor([[100.0, 0.0], [0.0, 0.0], [0.0, 100.0]])
-    torch.testing.assert_close(el2n(known, torch.zeros(3, dtype=torch.int64)), torch.tensor([0.0, 0.5**0.5, 2**0.5]).double())
+    torch.testing.assert_close(el2n(known, torch.zeros(3, dtype=torch.int64)), torch.tensor([0.0, 0.5**0.5, 2**0.5]))
 
 
 def test_forgetting_events_of_a_written_sequence() -> None:

@@ -103,8 +103,11 @@ def test_verify(limbeck: Run, path: Path) -> None:
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     status, out, err = limbeck("experts", "verify", path, "--json")
-    assert (status, out) == (1, "")
-    assert "expert-0003/epochs-0000-0007-0000.safetensors: theta has changed" in err.splitlines()
+    found = json.loads(out)
+    assert status == 1 and found["paths"] == {"experts": str(path)}
+    problem = "expert-0003/epochs-0000-0007-0000.safetensors: theta has changed"
+    assert found["verified"] == {"num_experts": 8, "problems": [problem]}
+    assert err.splitlines()[-1] == f"limbeck: failed: 1 thing is broken or missing in {str(path)!r}"
 
 
 def test_prune(limbeck: Run, path: Path) -> None:

@@ -378,3 +378,23 @@ def test_a_network_of_ones_own_is_another_when_its_code_is(tmp_path: Path, monke
         edited.check_store(held, [0])
     with pytest.raises(UsageError, match="structure"):
         train_experts(edited, [0])
+
+
+def test_what_a_folder_holds_tells_experts_from_others(tmp_path: Path) -> None:
+    """A network of `transformers:FOLDER` by its configuration and its weights, which every expert begins with."""
+    transformers, safetensors = pytest.importorskip("transformers"), pytest.importorskip("safetensors.torch")
+    small = {"embedding_size": 4, "hidden_sizes": [4], "depths": [1], "layer_type": "basic", "num_labels": 10}
+    found, weights = [], tmp_path / "model.safetensors"
+
+    def note() -> None:
+        made = task()
+        network = flat_network(f"transformers:{tmp_path}", made.data.shape, 10)
+        found.append(dataclasses.replace(made, network=network).identity())
+
+    for act in ("relu", "gelu"):
+        transformers.ResNetForImageClassification(transformers.ResNetConfig(**small, hidden_act=act)).save_pretrained(tmp_path)
+        note()
+    note()
+    safetensors.save_file({key: 2 * value for key, value in safetensors.load_file(weights).items()}, weights, {"format": "pt"})
+    note()
+    assert found[1] == found[2] and len({one.structure for one in found}) == 3

@@ -7,9 +7,12 @@ import pytest
 from distilled.samples import summary
 from matplotlib.colors import to_hex
 
+from limbeck.evaluation.statistics import summarise
 from limbeck.figures import curves
+from limbeck.figures.comparisons import BESIDE, accuracy_figure
 from limbeck.figures.curves import kept_share
 from limbeck.figures.dropped import dropped_map
+from limbeck.figures.reproduction import item_figure
 from limbeck.figures.style import BLUE, ORANGE, RED, VARIABLES, inline_svg, new_axes
 
 ROWS = [
@@ -164,3 +167,15 @@ def test_a_long_run_has_few_columns_and_one_snapshot_has_one() -> None:
     assert [mesh.get_array()[0, k] for k in (0, -1)] == pytest.approx([100, 100 / 300])
     (mesh,) = dropped_map([7], [{"a": 1.0}]).axes[0].collections
     assert mesh.get_coordinates()[0, :, 0].tolist() == [6.5, 7.5]
+
+
+def test_rows_of_items_are_drawn_as_those_of_comparisons() -> None:
+    """The mean, its interval and every run below it, at the same places and as large."""
+    given = {"edf": summarise([0.4, 0.5, 0.45]), "datm": summarise([0.3])}
+    item = item_figure(given, "accuracy, %", 100)
+    assert item is not None
+    (ours,), (theirs,) = item.axes, accuracy_figure(given, "accuracy, %").axes
+    marks = [[(one.get_offsets().tolist(), list(one.get_sizes())) for one in axes.collections[::2]] for axes in (ours, theirs)]
+    assert marks[0] == marks[1] and marks[0][0][0] == [[pytest.approx(x), pytest.approx(BESIDE)] for x in (40, 50, 45)]
+    assert [axes.get_xlabel() for axes in (ours, theirs)] == ["accuracy, %"] * 2
+    assert [[text.get_text() for text in axes.get_yticklabels()] for axes in (ours, theirs)] == [["edf", "datm"]] * 2

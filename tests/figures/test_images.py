@@ -1,5 +1,7 @@
 """Grids show every pixel of the images they are given, and as many classes as have a place."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from distilled.samples import sample_set
@@ -8,6 +10,11 @@ from limbeck.distilled.contrast import shown as contrasted
 from limbeck.figures import Strip, image_grid, overlaid, strips_of
 from limbeck.figures.images import SMALLEST, coloured, shown
 from limbeck.figures.style import MARK
+
+IMAGENETTE = (
+    *("tench", "English springer", "cassette player", "chain saw", "church"),
+    *("French horn", "garbage truck", "gas pump", "golf ball", "parachute"),
+)
 
 
 def picture_of(figure: object) -> np.ndarray:
@@ -88,6 +95,21 @@ def test_heads_stand_over_the_columns_and_names_are_drawable() -> None:
     words = [text.get_text() for text in figure.axes[0].texts]
     assert words == [f"$x_{{$ {MARK}", "b" * 23 + "…", "0", "400"]
     assert not any(text.get_parse_math() for text in figure.axes[0].texts)
+
+
+@pytest.mark.parametrize(
+    ("count", "images", "heads"),
+    [(2, 10, IMAGENETTE), (3, 3, ("tench", "church", "gas pump")), (100, 6, ("0", "2000", "4000", "6000", "8000", "10000"))],
+)
+def test_heads_do_not_run_into_each_other(count: int, images: int, heads: tuple[str, ...]) -> None:
+    figure = image_grid(strips(count, images), heads, blocks=1 if count < 100 else None)
+    figure.canvas.draw()
+    said = figure.axes[0].texts[count:]
+    assert [text.get_text() for text in said[:: len(said) // images]] == list(heads), "whole words"
+    boxes = sorted((text.get_window_extent() for text in said), key=lambda box: box.x0)
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert all(box.y1 <= figure.bbox.y1 for box in boxes) and figure.get_size_inches()[1] <= 10.6
+    assert {text.get_rotation() for text in said} == {0.0 if images == 3 else 90.0}
 
 
 def test_maps_lie_over_grey() -> None:

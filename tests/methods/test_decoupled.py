@@ -158,21 +158,21 @@ def plain(module: nn.Module, x: Tensor, patches: Tensor | None, classes: Tensor,
     """X recovered in plain loops, in float64: torch's Adam and sizes, one batch, the same view of everything."""
     s, every = job.settings, job.enhancement.every if job.enhancement else 0
     low, high = ((level - NORMALISE.mean.double()) / NORMALISE.std.double() for level in (0.0, 1.0))
-    lengths = [(j + 1) * s.iterations // s.stages - j * s.iterations // s.stages for j in range(s.stages)]
+    starts = [j * s.iterations // s.stages for j in range(s.stages + 1)]
     sizes = [round(8 * s.low_resolution) if (s.stages - 1 - j) % 2 else 8 for j in range(s.stages)]
-    for j, (length, side) in enumerate(zip(lengths, sizes, strict=True)):
+    for j, side in enumerate(sizes):
         if j:
             assert patches is not None
             x = clip(s.residual * x + (1 - s.residual) * patches, low, high)
         x = (interpolate(x, (side, side), mode="bilinear", antialias=True) if side < 8 else x).clone().requires_grad_()
         adam = torch.optim.Adam([x], betas=(0.5, 0.9))
-        for t in range(length):
-            if every and t % every == 0:
+        for t in range(starts[j], starts[j + 1]):
+            if every and (t - starts[j]) % every == 0:
                 whole = interpolate(x.detach(), (8, 8), mode="bilinear")
                 maps = (whole.mean(1) + 0.1 * classes[:, None, None]).sigmoid().numpy()
                 f = torch.from_numpy(plain_weights(maps, 0.5))[:, None]
                 f = interpolate(f, (side, side), mode="bilinear", antialias=True) if side < 8 else f
-            adam.param_groups[0]["lr"] = s.lr * (1 + math.cos(math.pi * t / length)) / 2
+            adam.param_groups[0]["lr"] = s.lr * (1 + math.cos(math.pi * t / s.iterations)) / 2
             adam.zero_grad()
             seen = x if side == 8 or native else interpolate(x, (8, 8), mode="bilinear")
             recovery_loss(module, seen, classes).backward()
@@ -207,6 +207,18 @@ def test_a_recovery_is_that_of_plain_loops(changes: dict[str, Any], pooling: boo
     wanted = plain(module, PATCHES, PATCHES, classes, job, native=pooling)
     assert (state["images"] - PATCHES).abs().max() > 0.05
     torch.testing.assert_close(state["images"], wanted, rtol=0, atol=1e-6)  # ε counts where Adam begins
+
+
+@pytest.mark.parametrize(("iteration", "factor"), [(0, 1.0), (500, 0.8535533906), (1500, 0.1464466094), (1999, 6.1685e-07)])
+def test_the_step_size_falls_along_one_cosine_over_all_stages(iteration: int, factor: float) -> None:
+    """½ (1 + cos(π t / N)); the first step of fresh moments along a gradient of ones is the step size."""
+    job = recovery(iterations=2000, lr=0.1, **FADRM)
+    state = job.start()
+    job._begin(state, 0, iteration)
+    x = job._x(state, 0)
+    x.zero_()
+    job._take(state, 0, iteration, torch.ones_like(x))
+    torch.testing.assert_close(x, torch.full_like(x, -0.1 * factor), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("killed_after", [1, 2, 4, 7, 9, 10, 13])

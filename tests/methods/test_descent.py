@@ -21,6 +21,13 @@ def test_sgd_is_torchs(momentum: float) -> None:
     torch.testing.assert_close(ours, theirs.detach(), rtol=1e-14, atol=1e-14)
 
 
+def test_the_first_step_of_adamw_in_single_precision_is_the_step_size() -> None:
+    """m̂ = g and ŝ = g²; with 1 − β₂ in single precision the step would be off by 2e-5."""
+    value, zeros = torch.zeros(4, 3), torch.zeros(4, 3)
+    adamw(value, (zeros, zeros.clone(), zeros.new_zeros(())), torch.ones(4, 3), 0.5, (0.9, 0.999), 0.0)
+    torch.testing.assert_close(value, torch.full((4, 3), -0.5), rtol=2e-7, atol=0)
+
+
 @pytest.mark.parametrize(("betas", "decay"), [((0.9, 0.999), 0.01), ((0.5, 0.9), 0.0), ((0.0, 0.0), 0.5)])
 def test_adamw_is_torchs(betas: tuple[float, float], decay: float) -> None:
     zeros = torch.zeros(4, 3, dtype=torch.float64)

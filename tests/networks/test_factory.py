@@ -158,6 +158,22 @@ def test_a_factory_that_makes_another_network_each_time_is_refused(nets: Path) -
         network.initial(generator(0, "a"))
 
 
+def test_one_module_that_a_factory_gives_again_and_again_is_left_as_it_is() -> None:
+    class There(nn.Sequential):
+        """On the meta device, which hands no values over as a GPU would."""
+
+        def cpu(self) -> nn.Module:
+            return self.to_empty(device="cpu")
+
+    parts = (nn.Linear(240, 6, device="meta"), nn.BatchNorm1d(6, device="meta"), nn.Linear(6, 4, device="meta"))
+    module = There(nn.Flatten(), *parts).eval()
+    network = flat_network(lambda num_classes: module, SHAPE, 4)
+    assert network.fresh is None and isinstance(network.module[2], BatchNorm)
+    assert type(module[2]) is nn.BatchNorm1d and not any(part.training for part in module.modules())
+    assert {value.device.type for value in module.parameters()} == {"meta"}
+    assert network.initial(generator(0, "a")).isfinite().all()
+
+
 def test_batch_norms_are_pure_and_all_can_be_pickled(nets: Path) -> None:
     network = flat_network("nets:four", SHAPE, 4)
     assert isinstance(network.module[2], BatchNorm)

@@ -191,6 +191,14 @@ def test_weights_are_where_every_network_begins(folders: Path) -> None:
         flat_network(name, (1, 8, 8), 3)
 
 
+def test_what_a_configuration_leaves_out_at_random_is_known(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    small = {"embed_dim": 4, "depths": [1, 1], "num_heads": [1, 1], "window_size": 2, "patch_size": 2}
+    for share in (0.1, 0.0):  # stochastic depth, the first of them by default
+        transformers.SwinConfig(**small, **({} if share else {"drop_path_rate": share})).save_pretrained(tmp_path)
+        assert flat_network(f"transformers:{tmp_path}", SHAPE, 5).has_dropout is bool(share)
+
+
 def test_only_a_folder_is_something_of_the_users() -> None:
     assert code_in({"network": "timm:resnet18", "eval.networks": "torchvision:vgg11, timm:vit"}) == {}
     assert code_in({"network": "transformers:folder"}) == {"network": "transformers:folder"}

@@ -1,4 +1,4 @@
-"""Modules of any kind as f(θ, x): batch norms, dropout, shared and frozen parameters, buffers, initial values."""
+"""Modules of any kind as f(θ, x): batch norms, shared and frozen parameters, buffers, initial values."""
 
 import copy
 import math
@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, vjp, vmap
 from torch.nn.functional import batch_norm
+from torch.nn.utils.parametrizations import spectral_norm
 
 from limbeck.networks.batch_norm import BatchNorm, convert_batch_norms, measure_statistics
 from limbeck.networks.flat import FlatNetwork, flat_network
+from limbeck.networks.micro_batches import output_sizes
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import generator
 
@@ -114,24 +116,6 @@ def test_incomplete_modules_are_refused() -> None:
         FlatNetwork(nn.Flatten(), "empty")
 
 
-@pytest.mark.parametrize(
-    ("part", "drops"),
-    [
-        (nn.Dropout(0.5), True),
-        (nn.Dropout2d(0.1), True),
-        (nn.Dropout(0.0), False),
-        (nn.MultiheadAttention(4, 2, dropout=0.1), True),
-        (nn.MultiheadAttention(4, 2), False),
-        (nn.TransformerEncoderLayer(4, 2, 8), True),
-        (nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0), False),
-        (nn.GRU(4, 4, 2, dropout=0.2), True),
-        (nn.ReLU(), False),
-    ],
-)
-def test_dropout_is_found(part: nn.Module, drops: bool) -> None:
-    assert FlatNetwork(nn.Sequential(nn.Linear(4, 4), part), "maybe").has_dropout is drops
-
-
 def test_measuring_statistics_draws_nothing() -> None:
     module = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6)).double()
     network, x, random = FlatNetwork(module, "dropping"), randn(4, 3, 5, 5), torch.get_rng_state()
@@ -200,6 +184,44 @@ def test_shared_and_frozen_parameters_and_buffers() -> None:
     assert torch.allclose(held(x), network(theta, x))
     assert held.calls == 1
     assert len(network.initial(generator(0, "a"))) == 42
+
+
+def test_a_look_at_a_network_changes_neither_buffers_nor_chance() -> None:
+    module = nn.Sequential(nn.Flatten(), Unusual(), spectral_norm(nn.Linear(6, 6)), nn.Dropout(0.5))
+    for given in (module, lambda num_classes: copy.deepcopy(module)):
+        random = torch.get_rng_state()
+        network = flat_network(given, (1, 2, 3), 6)
+        assert output_sizes(network, (1, 2, 3))[-1] == 6
+        for kept in (network.module, network._still):
+            assert all(torch.equal(value, module.get_buffer(name)) for name, value in kept.named_buffers())
+        assert network.module[1].calls == module[1].calls == 0
+        assert torch.equal(torch.get_rng_state(), random)
+
+
+class Scaled(nn.Module):
+    """A module whose way to reset itself asks for more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(4))
+
+    def reset_parameters(self, scale: float) -> None:
+        nn.init.constant_(self.gain, scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gain
+
+
+def test_a_module_that_cannot_be_reset_is_refused_in_a_line() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), Scaled())
+    said = (
+        r"^network: 'Sequential' has a part that cannot be reset, which raised TypeError: .*reset_parameters\(\) missing 1 required"
+    )
+    for given in (module, lambda num_classes: module):
+        with pytest.raises(UsageError, match=said):
+            flat_network(given, (3, 2, 2), 4)
+    made = flat_network(lambda num_classes: copy.deepcopy(module), (3, 2, 2), 4)  # what makes it anew needs no reset
+    assert made.initial(generator(0, "a"))[-4:].tolist() == [1] * 4
 
 
 def test_initial_values_of_convolutions_linear_layers_and_norms_are_drawn_in_their_order() -> None:

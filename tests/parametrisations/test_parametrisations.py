@@ -122,7 +122,7 @@ def test_parametrisations_are_read_as_they_were_written(one: Parametrisation) ->
 
 
 @pytest.mark.parametrize(
-    "held", [{}, {"kind": "own"}, {"kind": "multi"}, {"kind": "multi", "factor": 0}, {"kind": "dct", "factor": 2}]
+    "held", [{}, {"kind": "own"}, {"kind": []}, {"kind": "multi"}, {"kind": "multi", "factor": 0}, {"kind": "dct", "factor": 2}]
 )
 def test_what_is_no_parametrisation_is_none(held: dict[str, object]) -> None:
     with pytest.raises(ValueError):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from distilled.samples import sample_set, summary
 from report.fake_run import make_run
+from report.test_of_complexity import measured
 
 import limbeck
 from limbeck.accuracy import Accuracy
@@ -17,6 +19,7 @@ from limbeck.evaluation.areas import discriminative_area
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.snapshots import SNAPSHOT
 from limbeck.report.exhibits import figures_of
+from limbeck.report.write import write_report
 from limbeck.runs.feature_map import TENSORS, FeatureMap, MapAbout
 from limbeck.runtime.files import read_tensors, write_json, write_tensors
 from limbeck.studies.recovery import RECOVERY, Column, Levels, MethodCells, Recovery, SubsetCell
@@ -140,7 +143,7 @@ def test_studies_and_experts(tmp_path: Path) -> None:
     assert exhibit.figure.axes[0].get_lines()[0].get_ydata().tolist() == [25.0]
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "comp-dd.json").write_text("[1]")
-    with pytest.raises(limbeck.UsageError, match=r"PATH: '.*comp-dd.json' cannot be read"):
+    with pytest.raises(limbeck.UsageError, match=r"PATH: '.*comp-dd.json' is no result of comp-dd"):
         figures_of(tmp_path / "broken")
     with pytest.raises(
         limbeck.UsageError, match="PATH: '.*nowhere' is not there; a run folder, a distilled set, or the folder of a comparison"
@@ -154,6 +157,19 @@ def test_complexities(tmp_path: Path) -> None:
     assert list(figures_of(tmp_path)) == ["classes", "ranking", "maps"]
 
 
+@pytest.mark.parametrize("file", ["complexity.json", "comp-dd.json"])
+@pytest.mark.parametrize("make", [figures_of, write_report], ids=["figures", "page"])
+def test_another_file_of_ours_is_refused_by_pages_and_figures_alike(
+    tmp_path: Path, file: str, make: Callable[[Path], object]
+) -> None:
+    (tmp_path / "a").mkdir()
+    found = Recovery(title="Comp-DD", benchmark="comp-dd", tables=())
+    held = json.loads((measured(tmp_path / "b", "x") / "complexity.json").read_text()) if file == "complexity.json" else found
+    write_json(tmp_path / "a" / file, held, COMPARISON)
+    with pytest.raises(limbeck.UsageError, match=rf"{file}' is no result of .* \(it is no .*, but a {COMPARISON.name}\); `limbeck"):
+        make(tmp_path / "a")
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, out = make_run(tmp_path / "run"), tmp_path / "figures"
     before = sorted(run.rglob("*"))
@@ -164,6 +180,42 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         "captions.md"
     } == names
     assert 'width="252pt"' in (out / "loss.svg").read_text() and sorted(run.rglob("*")) == before
+
+
+def test_a_folder_has_the_figures_of_one_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same one replaces its own, wherever both lie; neither another's nor what somebody else has written is touched."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        sample_set(shape=(3, 8, 8)).save(Path("project", name))
+    Path("paper").mkdir()
+    draw = ["--figures", "paper", "--formats", "svg"]
+    for foreign in ("captions.md", "grid.svg"):
+        (Path("paper") / foreign).write_text("mine")
+        assert main(["report", "project/a", *draw]) == 2
+        assert (
+            f"--figures: 'paper/{foreign}' is there, and not of Limbeck's figures; name another folder" in capsys.readouterr().err
+        )
+        assert [(path.name, path.read_text()) for path in Path("paper").iterdir()] == [(foreign, "mine")]
+        (Path("paper") / foreign).unlink()
+    (Path("paper") / "notes.md").write_text("mine")
+    assert main(["report", "project/a", *draw]) == 0
+    written = {path.name: path.read_bytes() for path in Path("paper").iterdir()}
+    assert main(["report", "project/b", *draw]) == main(["report", "project/a", "project/b", *draw]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert "--figures: 'paper' has the figures of another source, 'a'; name another folder" in said[0]
+    assert said[1] == said[0]
+    assert {path.name: path.read_bytes() for path in Path("paper").iterdir()} == written
+    Path("paper").rename("project/paper")
+    assert main(["report", "project/a", "--figures", "project/paper", "--formats", "svg"]) == 2, "by the way from one to the other"
+    Path("project/paper").rename("paper")
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("project", "paper"):
+        Path(name).rename(tmp_path / "elsewhere" / name)
+    monkeypatch.chdir("elsewhere/paper")
+    assert main(["report", "../project/a", "--figures", ".", "--formats", "svg"]) == 0
+    assert {path.name: path.read_bytes() for path in Path().iterdir()} == written
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,15 @@ def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None
 
 def test_long_curves_become_medians_of_blocks() -> None:
     rows = [{"iteration": k, "loss": 1000.0 if k % 10 == 3 else 1.0} for k in range(10 * MOST_POINTS)]
-    x, y = points_of([*rows, {"iteration": 5, "loss": None}, {"iteration": None, "loss": 2.0}], "loss")
-    assert len(x) == MOST_POINTS and set(y) == {1.0}
-    x, y = points_of(rows[:3], "loss", 100)
-    assert x.tolist() == [0, 1, 2] and y.tolist() == [100.0] * 3
+    x, y = points_of([*rows, {"iteration": 5, "loss": None}, {"iteration": None, "loss": 2.0}], "loss", 100)
+    assert x.tolist() == list(range(10 * MOST_POINTS)) and set(y) == {100.0, 100_000.0}
+    held = chart("c", "C", "loss", [line("a", x.tolist(), y.tolist())])
+    assert held is not None
+    (a,) = held.curves
+    assert a.d.count("L") == MOST_POINTS - 1 and {place.split()[1] for place in a.d[1:].split("L")} == {f"{HEIGHT / 2:.1f}"}
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_long_curve_says_its_last_value(log: bool) -> None:
+    held = chart("c", "C", "loss", [line("a", list(range(10_000)), [(k + 1) / 10 for k in range(10_000)])], log=log)
+    assert held is not None and held.curves[0].last == "1000 after 9999 iterations"

@@ -16,6 +16,7 @@ from limbeck.report.contents import read_run
 from limbeck.report.data import data
 from limbeck.report.html import write_report
 from limbeck.report.landscape import HEIGHT, LOWEST, MARGIN, WIDTH, landscape
+from limbeck.report.outcome import headline
 from limbeck.report.recovery import recovery
 from limbeck.runs import data_card, feature_map
 from limbeck.runs.data_card import DataCard
@@ -47,6 +48,7 @@ def test_recovery_is_in_percent_of_the_full_data(tmp_path: Path) -> None:
         "Recovered: 50.0 %, 95 % interval 45.0 % to 55.0 %. As many random real images: 25.0 %. "
         "100 % is the full training data's accuracy, 80.0 %."
     )
+    assert [tile["more"] for tile in headline(read_run(run))] == ["95 % interval 36.0 … 44.0 %", "random images: 20.0 %"]
     page = write_report(run).read_text()
     assert 'style="left: 45.0%; width: 10.0%"' in page and 'class="gauge-random" style="left: 25.0%"' in page
     assert f'aria-label="{gauge.text}"' in page.replace("&#39;", "'")

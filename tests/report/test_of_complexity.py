@@ -58,6 +58,7 @@ def test_complexities_of_the_same_classes_stand_together(tmp_path: Path) -> None
     assert [one.text for one in cells(held, "Class")] == ["owl", "owl", "mole", "mole"]
     found = cells(held, "Complexity at 0.5, %")
     assert [one.number for one in found] == [60, 65, 80, 85] and found[2].ends == (50, 100), "no complexity is above 100 %"
+    assert found[2].text == "80.0 ± 30.0", "the margin is that of the whole interval"
     assert [one.number for one in cells(held, "at 0.9, %")] == [99] * 4
     assert shown.title == "Complexity of easy · hard" and "40 images" in shown.facts and "ResNet18" in shown.facts
     assert "b: 4 maps (20.0 %) show no preference and count as 100 %; without them the complexity is 65.0 %" in shown.warnings

@@ -1,6 +1,8 @@
 """The declarations are whole: every item, every claim of the paper with a test, every row that a claim speaks of."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,14 +13,16 @@ from reproduction.toy import TOY
 from limbeck.accuracy import Accuracies, Accuracy
 from limbeck.evaluation.statistics import summarise
 from limbeck.figures.reproduction import ENLARGED, FRAME, _framed
+from limbeck.reproduction.claims import judge
 from limbeck.reproduction.item import Item
 from limbeck.reproduction.items import ITEMS, chosen
-from limbeck.reproduction.measures import MEASURES, OTHERS, Measured
+from limbeck.reproduction.measures import MEASURES, Measured
 from limbeck.reproduction.published import published
 from limbeck.reproduction.reading import Grid, Read
+from limbeck.reproduction.results import ItemResult
 from limbeck.reproduction.run import Asked
 from limbeck.reproduction.scales import SCALES, Spot, spots
-from limbeck.reproduction.values import OF_RECORD, title_of
+from limbeck.reproduction.values import OF_RECORD, title_of, value_of
 from limbeck.reproduction.write import figure_of
 from limbeck.runtime.errors import UsageError
 from limbeck.studies.cells import CellRecord
@@ -26,6 +30,7 @@ from limbeck.studies.comp_dd import Part
 
 NAMES = "fig1a fig1b fig2 table1 table2 table3 fig4 table4 table5a table5b table6a table6b fig5 table7 table9 table10 fig6 fig7"
 SECTIONS = set("abcdefghijkl")
+PAGE = Path(__file__).parents[2] / "docs" / "reproduction.md"
 
 
 def test_all_items_are_there_in_the_papers_order() -> None:
@@ -71,10 +76,6 @@ def test_a_figure_shows_what_its_claims_are_about(item: str, said: list[str]) ->
     assert [axes.get_xlabel() for axes in figure_of(one).axes] == said
 
 
-def test_the_other_architectures_are_those_that_are_measured() -> None:
-    assert {f"networks.{name}" for name in OTHERS} < {*ITEMS["table9"].shown}
-
-
 @pytest.fixture(scope="module")
 def grids() -> dict[str, list[Spot]]:
     """The grids at CPU scale, of one seed."""
@@ -105,6 +106,22 @@ def test_equal_settings_are_one_cell_whichever_item_asks(grids: dict[str, list[S
     assert {*one.values()} <= {spot.cell.name for spot in grids["table5a"]}
     assert {one[1], one[3]} <= {spot.cell.name for spot in grids["fig5"]}
     assert len(by_name) < sum(map(len, grids.values()))
+
+
+def test_the_page_says_what_items_judge_and_run(grids: dict[str, list[Spot]]) -> None:
+    """Of three seeds; what an item above has already is not new."""
+    scale, known, rows = SCALES["cpu"](), set[str](), {}
+    for item in ITEMS.values():
+        own = {spot.cell.name for spot in grids[item.name]}
+        rows[item.name] = [len(Grid(scale, item, grids[item.name]).claims), 3 * len(own), 3 * len(own - known)]
+        known |= own
+    text = PAGE.read_text()
+    written = {
+        name: [int(claims), int(cells), int(new)]
+        for name, claims, cells, new in re.findall(r"^\| `(\w+)` \| [^|]+ \| (\d+) \| (\d+) \| [^|]+ \| (\d+) \|$", text, re.M)
+    }
+    assert written == rows
+    assert f"All items together are {3 * len(known)} cells" in text
 
 
 def test_cells_are_named_alike_whatever_the_seed_and_the_words() -> None:
@@ -210,6 +227,9 @@ def test_a_claim_is_tested_at_the_sizes_that_the_paper_prints(grids: dict[str, l
     (many,) = [claim for claim in read.grid.claims if claim.name == "kd-wins-many"]
     ((said, found),) = read.sums(many)  # 84.8, 61.6, 58.2, 76.2, 56.4, 77.8 with, 77.8, 48.4, 59.5, 73.6, 50.5, 74.8 without
     assert said == "edf with − without, mean, ipc 50" and found[0] == pytest.approx((415.0 - 384.6) / 600)
+    (middle,) = [claim for claim in read.grid.claims if claim.name == "kd-loses-middle"]
+    ((said, found),) = read.sums(middle)  # −6.5, 0.5, −4.2, −7.4, 2.2 and −6.0: "mostly"
+    assert said == "edf without − with, mean, ipc 10" and found[0] == pytest.approx(21.4 / 600)
     sizes = {row: {spot.ipc for spot in grids["table1"] if spot.row == row} for row in ("edf", "datm", "ftd")}
     assert sizes == {"edf": {1, 3, 10}, "datm": {1, 3, 10}, "ftd": {1, 3}}
     few = replace(SCALES["cpu"](), sizes={"small": 1, "middle": 3})
@@ -218,6 +238,54 @@ def test_a_claim_is_tested_at_the_sizes_that_the_paper_prints(grids: dict[str, l
         "gain-grows",
         "kd-wins-many",
     }
+
+
+def test_a_claim_on_each_size_is_tested_at_those_that_its_rows_run_at_besides() -> None:
+    scale = SCALES["gpu"]()
+    grid = Grid(scale, ITEMS["table1"], spots(ITEMS["table1"], scale, [0]))
+    sizes = {claim.name: [case.terms[0].sizes[0] for case in grid.cases(claim)] for claim in grid.claims}
+    assert sizes["edf-above-datm"] == [1, 10, 50]
+    assert sizes["datm-above-ftd"] == sizes["ftd-above-mtt"] == sizes["mtt-above-random"] == [1, 10]
+
+
+def of_growths(growths: dict[str, float]) -> dict[str, str]:
+    """The verdicts of figure 2 where the mean activation has grown by as many points, and by a little more with every seed."""
+    item, seeds = ITEMS["fig2"], range(5)
+    grid = spots(item, TOY, seeds)
+    results, measured = {}, {}
+    for spot in grid:
+        cell, grown = spot.cell.name, (growths[spot.control or spot.row] + 0.1 * spot.seed) / 100
+        results[cell] = CellRecord(name=cell)
+        values = {"activation_growth": grown, "separation_growth": grown}
+        measured[cell] = {"course": Measured(cell=cell, measure="course", values=values)}
+    read = Read(Grid(TOY, item, grid), results, measured)
+    return {one.claim: one.verdict for one in judge([(claim, read.sums(claim)) for claim in read.grid.claims])}
+
+
+def test_lowering_and_raising_are_told_from_the_start() -> None:
+    found = of_growths({"all": 5.0, "low losses": 2.0, "high losses": 8.0})
+    assert found["low-lowers-activation"] == "contradicted" and found["high-raises-activation"] == "confirmed"
+    found = of_growths({"all": -5.0, "low losses": -8.0, "high losses": -2.0})
+    assert found["low-lowers-activation"] == "confirmed" and found["high-raises-activation"] == "contradicted"
+
+
+@pytest.mark.parametrize(("item", "what"), [("table1", "accuracy, %"), ("fig8", "complexity, %")])
+def test_what_is_published_is_called_what_it_is(item: str, what: str) -> None:
+    held = ITEMS[item]
+    one = ItemResult(item=item, title=held.title, scale="cpu", shown=held.shown, published=published(item))
+    assert f"Published ({what}; ImageNet subsets at 128×128):" in one.markdown
+
+
+def test_what_is_lost_to_the_full_data_is_not_known_without_its_spread() -> None:
+    def read(name: str, **full: Any) -> float | None:
+        accuracies = Accuracies(distilled=Accuracy(mean=0.4), full=Accuracy(**full))
+        return value_of(name, CellRecord(name="a", accuracy=accuracies), {})
+
+    assert read("above_full", mean=0.5, std=0.125) == pytest.approx(0.025)
+    assert read("above_full", mean=0.5) is None
+    assert read("recovery", mean=0.5) == pytest.approx(0.8)
+    assert read("recovery") is read("recovery", mean=0.0) is read("above_full") is None
+    assert value_of("recovery", CellRecord(name="a", accuracy=Accuracies(full=Accuracy(mean=0.5))), {}) is None
 
 
 def test_a_frame_lies_along_the_box_and_hides_nothing_else() -> None:

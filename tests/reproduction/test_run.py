@@ -15,6 +15,7 @@ from studies.here import in_this_process
 
 import limbeck
 from limbeck.cli.main import main
+from limbeck.evaluation.protocols import PROTOCOLS
 from limbeck.image_complexity import networks
 from limbeck.image_complexity.classifier import Classifier
 from limbeck.image_complexity.settings import ComplexitySettings
@@ -315,6 +316,19 @@ def test_the_list_foretells_what_is_left(
     assert "fig4" in shown and "shared" in shown
 
 
+def test_the_list_says_whose_images_take_time_that_is_not_foretold(
+    started: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from limbeck.reproduction import times
+
+    monkeypatch.setattr(times, "_planned", lambda *_: times.Kind(iterations=10.0, rest=1.0, evaluation=2.0, experts=5.0))
+    for words, methods in (("table10", ["rded", "sre2l"]), ("fig4", [])):
+        assert main(["reproduce", words, "--output", "out", "--list", "--json"]) == 0
+        notes = json.loads(capsys.readouterr().out)["notes"]
+        said = "not foretold: how long {} makes its images; only its evaluation is counted"
+        assert sorted(notes) == [said.format(method) for method in methods]
+
+
 def test_the_page_has_verdicts_tables_figures_and_cells(started: Path) -> None:
     assert main(["reproduce", "fig4", "--output", "out", "--seeds", "0", "--json"]) == 0
     page = limbeck.write_report("out").read_text()
@@ -337,6 +351,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Repro
     """Real distillations in this process."""
     monkeypatch.chdir(tmp_path)
     in_this_process(monkeypatch)
+    monkeypatch.setitem(PROTOCOLS, "kd-rded", replace(PROTOCOLS["kd-rded"], epochs=1))
     return lambda *items: limbeck.reproduce(*items, scale=replace(TOY, seeds=(0,)), output="out")
 
 
@@ -344,12 +359,13 @@ def test_an_item_of_toy_size_from_images_to_what_is_measured(
     here: Callable[..., Reproduction], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[tuple[str, str, int]] = []
+    usual = networks.judge
 
     def judge(look: ComplexitySettings, workspace: Workspace) -> Classifier:
         trained.append((look.network, workspace.data.source, len(workspace.data.train)))
-        return networks.judge(look, workspace)
+        return usual(look, workspace)
 
-    monkeypatch.setattr(measures, "judge", judge)
+    monkeypatch.setattr(networks, "judge", judge)
     found = here("fig7", "fig8")
     areas, complexity = found["fig7"], found["fig8"]
     (edf,) = [line for line in areas.lines if line.row == "edf"]

@@ -287,6 +287,24 @@ def test_further_measurements(workspace: Workspace, tmp_path: Path, name: str) -
         assert set(result) == {"distilled", "random", "random_own", "full", "training"}
 
 
+def test_what_was_measured_is_noted_before_more_is(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nothing is lost with a process that is killed."""
+    path, seen = real_set(workspace, 2).save(tmp_path / "set"), list[Any]()
+
+    def noted() -> list[dict[str, Any]]:
+        return [one["further"] for one in DistilledSet.load(path).metadata["evaluations"] if one["accuracy"]["distilled"]["n"] == 2]
+
+    def measure(subject: Any) -> int:
+        seen.append(noted())
+        return len(seen)
+
+    for name in ("areas", "ranking"):
+        monkeypatch.setitem(FURTHER, name, measure)
+    short = settings(eval__epochs="2", eval__full_epochs="1")
+    evaluate(path, short, options=EvaluationOptions(further=["areas", "ranking"], trust=True))
+    assert seen == [[{}], [{"areas": 1}]] and noted() == [{"areas": 1, "ranking": 2}]
+
+
 def test_a_search_goes_on_where_it_was_stopped(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = real_set(workspace, 2).save(tmp_path / "set")
     names = ["ConvNetD1-w4", "ConvNetD1-w8", "ConvNetD2-w8"]

@@ -1,18 +1,23 @@
 """Which settings a run's result depends on, and that identity is what they stand for, not how it is spelt or where it lies."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from data.pictures import Said, fill
 from studies.fake_cells import cell, results
+from torch import Tensor
 
 from limbeck.evaluation.evaluator import Evaluator
+from limbeck.matching.criteria import Criterion
 from limbeck.recipes import load_recipe
 from limbeck.runs.distill import distill
 from limbeck.runs.evaluate import EvaluationOptions, evaluate
+from limbeck.runs.folder import SETTINGS, RunFolder
 from limbeck.runs.identity import Effect, effect_of, effects, protocol_in_file, same_place
 from limbeck.runs.settings import DistillSettings, key_types
 from limbeck.runtime.errors import UsageError
@@ -79,6 +84,34 @@ def test_networks_of_the_full_data_are_late_unless_something_asks_them_before(gi
 def test_what_a_method_never_reads_has_no_effect() -> None:
     keys = ("sre2l.lr", "match.drop_side", "match.syn_steps")
     assert effects(keys, DistillSettings.of(method="mtt")) == dict(zip(keys, ("none", "none", "result"), strict=True))
+
+
+class Own(Criterion):
+    """Somebody's, and no data class."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def keep(self, losses: Tensor, *, layers: Sequence[slice], generator: torch.Generator) -> Tensor:
+        return losses < self.share
+
+
+def test_objects_of_a_class_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:
+    one, other = (DistillSettings.of(method="mtt", criterion=Own(share)) for share in (0.1, 0.9))
+    run = tmp_path / "run"
+    write_json(run / "settings.json", one, SETTINGS)
+    (run / "metrics.jsonl").touch()
+    RunFolder(run, one, resume=True)
+    said = rf"{__name__}:Own\(share=0.9\)' is not '{__name__}:Own\(share=0.1\)', which the run in"
+    with pytest.raises(UsageError, match=rf"^match.criterion: '{said}"):
+        RunFolder(run, other, resume=True)
+    grid = CellFolder(tmp_path / "grid")
+    grid.write(cell("a", settings=one), CellRecord.from_dict(results()))
+    assert grid.read(cell("a", settings=one), opening=False) is not None
+    with pytest.raises(UsageError, match=rf"was measured with match.criterion '{__name__}:Own\(share=0.1\)', not '"):
+        grid.read(cell("a", settings=other), opening=False)
+    taken = take_over([cell("b", settings=one), cell("c", settings=other)], grid.path, tmp_path / "taken")
+    assert taken == ["b"]
 
 
 TINY = {

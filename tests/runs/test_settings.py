@@ -153,6 +153,16 @@ def test_edf_says_what_it_chose() -> None:
     assert DistillSettings(ipc=1).notes() == ["note: match.drop_ratio=0, EDF's published for 1 image per class"]
 
 
+def test_weights_that_adamw_cancels_are_said() -> None:
+    why = "which divides every pixel's gradient by its own root mean square"
+    note = f"note: enhance.weighting changes next to nothing with outer.img_optimiser=adamw, {why}; it counts with sgd"
+    adamw, weights = {"outer.img_optimiser": "adamw"}, {"enhance.weighting": "activation"}
+    assert DistillSettings.of(method="edf", **adamw).notes()[1:] == [note]
+    assert DistillSettings.of(method="ncfm", **weights).notes() == [note]
+    for method, keys in (("edf", {"match.drop_ratio": 0.0}), ("ncfm", {}), ("datm", adamw), ("sre2l", adamw | weights)):
+        assert DistillSettings.of(method=method, **keys).notes() == [], method
+
+
 def test_a_ratio_that_is_given_stays() -> None:
     for ratio in (0.0, 0.25, 0.5):
         made = DistillSettings(ipc=50, match=MatchSettings(drop_ratio=ratio))

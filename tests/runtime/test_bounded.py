@@ -16,7 +16,6 @@ from limbeck.runtime import bounded
 from limbeck.runtime.bounded import (
     DEEPEST,
     Limited,
-    amount,
     check_array,
     check_sums,
     inside,
@@ -27,6 +26,7 @@ from limbeck.runtime.bounded import (
     read_text,
     unpacked_size,
 )
+from limbeck.runtime.disk import in_words
 from limbeck.runtime.yaml_text import MOST_NODES, Bounded, Core, yaml_of
 
 
@@ -213,7 +213,7 @@ def test_what_unpacks_without_end_is_not_unpacked() -> None:
 
 
 def test_amounts() -> None:
-    assert [amount(size) for size in (0, 999, 3_100_000, 2 * 10**9)] == ["0 bytes", "999 bytes", "3.1 MB", "2.0 GB"]
+    assert [in_words(size) for size in (0, 999, 3_100_000, 2 * 10**9)] == ["0 bytes", "999 bytes", "3.1 MB", "2.0 GB"]
 
 
 def test_numbers_survive(tmp_path: Path) -> None:

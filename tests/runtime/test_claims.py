@@ -54,6 +54,28 @@ def test_of_many_at_once_one_has_it(bucket: str, tmp_path: Path) -> None:
     assert most == [1] and inside == [0]
 
 
+def test_who_looked_long_ago_gets_no_number_below_the_highest(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It found claim 1 given back and was stopped; meanwhile others had claims 2 and 3, which are removed, and one has the next."""
+    for name in "ab":
+        with _claim(bucket, tmp_path / name):
+            pass
+    last, put_new = _claim(bucket, tmp_path / "last"), Remote.put_new
+
+    def late(self: Remote, content: bytes) -> bool:
+        monkeypatch.setattr(Remote, "put_new", put_new)
+        for name in "ab":
+            with _claim(bucket, tmp_path / name):
+                pass
+        last.acquire(timeout=0.0)
+        return put_new(self, content)
+
+    monkeypatch.setattr(Remote, "put_new", late)
+    with pytest.raises(Busy, match="^process "):
+        _claim(bucket, tmp_path / "late").acquire(timeout=0.0)
+    assert Remote("experts.store", f"{bucket}/expert-0003/claims").names() == ["00000004.json", "00000005.json"]
+    last.release()
+
+
 def test_the_claim_of_a_process_that_has_died_is_free(bucket: str, tmp_path: Path) -> None:
     dead = replace(Owner.here(), pid=2**22 + 1)
     place = Remote("experts.store", f"{bucket}/expert-0003/claims/00000007.json")

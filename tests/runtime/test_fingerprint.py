@@ -2,9 +2,19 @@
 
 import hashlib
 import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,3 +70,107 @@ def test_simple_ones_are_described_as_they_always_were() -> None:
     code = function.__code__
     known = fingerprint(code.co_code.hex(), code.co_names, [None, 1], [])
     assert described(function) == f"builtins:<lambda>({known})"
+
+
+class Holder:
+    """Of a class that is no data class."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def maps(self) -> None:
+        pass
+
+    @cached_property
+    def found(self) -> float:
+        return 0.5
+
+
+class Slotted(Holder):
+    __slots__ = ("more",)
+
+    def __init__(self, more: Any) -> None:
+        super().__init__(0)
+        self.more = more
+
+
+@dataclass
+class Fields:
+    held: Any
+
+
+class Kind(Enum):
+    ONE, OTHER = 1, 2
+
+
+class Items(Holder):
+    def __getitem__(self, number: int) -> Any:
+        return self.held[number]
+
+
+MADE: list[Callable[[Any], Any]] = [Holder, Slotted, lambda held: Holder(held).maps, lambda held: Fields(Holder([held]))]
+
+
+@pytest.mark.parametrize("made", MADE)
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (0.1, 0.9),
+        ("a", "b"),
+        (np.zeros(2), np.ones(2)),
+        (np.array(["a", None], dtype=object), np.array(["b", None], dtype=object)),
+        (torch.zeros(2), torch.ones(2)),
+        (torch.float32, torch.float64),
+        (Path("a"), Path("b")),
+        (Kind.ONE, Kind.OTHER),
+        (frozenset("a"), frozenset("b")),
+        (1j, 2j),
+        (Holder(1), Holder(2)),
+        (lambda: Holder(1), lambda: Holder(2)),
+    ],
+)
+def test_objects_are_told_apart_by_what_they_hold(made: Callable[[Any], Any], one: Any, other: Any) -> None:
+    assert described(made(one)) == described(made(one)) != described(made(other))
+
+
+def test_how_an_object_is_described() -> None:
+    name = f"{__name__}:Holder"
+    assert described(Holder(0.1)) == f"{name}(held=0.1)"
+    assert described(Holder(0.1).maps) == f"{name}.maps({name}(held=0.1))"
+    held = Holder(0.1)
+    assert held.found == 0.5 and described(held) == f"{name}(held=0.1)"  # what was asked for is nothing that it holds
+    held.held = [held]
+    assert described(held) == f"{name}(held=[…])"
+
+
+def test_what_says_nothing_of_itself_is_its_class() -> None:
+    name = f"{__name__}:Holder"
+    assert described(Holder(Lock())) == f"{name}(held=_thread:lock)"
+    assert described(Holder(torch.Generator())) == f"{name}(held=torch._C:Generator)"
+    assert described(Holder(torch.zeros(1, device="meta"))) == f"{name}(held=torch:Tensor)"
+    assert described(Items([1])) == described(Items([2])) == f"{__name__}:Items"  # as a data set
+
+
+def test_names_alone_stay_names() -> None:
+    """Or no run with one could be resumed."""
+
+    class Nothing:
+        def maps(self) -> None:
+            pass
+
+    assert described(Nothing()) == f"{__name__}:{Nothing.__qualname__}"
+    assert described(len) == "builtins:len" and described(torch.relu).endswith("relu") and described(Holder) == f"{__name__}:Holder"
+    assert described(dict.fromkeys) == "builtins:dict.fromkeys"
+
+
+def test_no_description_depends_on_a_process() -> None:
+    code = (
+        "import pathlib, threading, torch\nfrom limbeck.runtime.fingerprint import described\n"
+        "class Net(torch.nn.Module):\n    def extra_repr(self): return f'lock={threading.Lock()}'\n"
+        "class Holder:\n    def __init__(self):\n"
+        "        self.held = [{'a', 'bc', 'd'}, frozenset('xyz'), pathlib.Path('a'), Net(), object()]\n"
+        "print(described(Holder()), described(Holder().__init__))"
+    )
+    run = [sys.executable, "-c", code]
+    found = {subprocess.run(run, capture_output=True, text=True, check=True).stdout for _ in range(2)}
+    assert len(found) == 1 and " at 0x" not in found.pop()

@@ -66,3 +66,22 @@ def test_what_was_not_written_so_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"0.25", b"0.75"))
     with pytest.raises(UsageError, match="line 2 has changed since it was written"):
         tail.more()
+
+
+@pytest.mark.parametrize("good", [0, 5])
+def test_rows_before_a_damaged_line_are_given_first(tmp_path: Path, good: int) -> None:
+    """Also where the file has been replaced, so that what was there before is forgotten."""
+    path = tmp_path / "metrics.jsonl"
+    tail, log = MetricsTail(path), MetricsLog(path)
+    log.append(kind="iteration", iteration=100)
+    tail.more()
+    log.keep_until(0)
+    for k in range(good):
+        log.append(kind="iteration", iteration=k)
+    with path.open("a") as file:
+        file.write("oops\n")
+    anew, rows = tail.more()
+    assert anew and iterations(rows) == list(range(good))
+    for _ in range(2):
+        with pytest.raises(UsageError, match=f"line {good + 1} is no JSON"):
+            tail.more()

@@ -1,6 +1,7 @@
 """Folders in a store of objects: versions that are whole or absent, and two writers of which one is told."""
 
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from limbeck.runtime import remote
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.located import change, here, origin
-from limbeck.runtime.published import Overtaken, Published, Version, put_file, put_folder, working
+from limbeck.runtime.published import Overtaken, Published, Version, Work, noted, put_file, put_folder, working
 from limbeck.runtime.remote import Remote
 
 
@@ -32,7 +33,21 @@ def _at(url: str) -> dict[str, str]:
     return _read(here("path", url))
 
 
+Killed = Callable[..., Work]
 BOTH = pytest.mark.parametrize("place", ["s3", "memory"], indirect=True)
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> Killed:
+    """Begins work which ends as by SIGKILL: nothing is published at the end, and nobody holds its lock."""
+    blocks, free = [], type("Free", (), {"acquire": lambda self, timeout: nullcontext()})
+
+    def begin(place: str, **how: bool) -> Work:
+        blocks.append(working("output", place, **how))
+        monkeypatch.setattr("limbeck.runtime.published.lock", lambda path: free())
+        return blocks[-1].__enter__()
+
+    return begin
 
 
 @pytest.fixture
@@ -42,7 +57,7 @@ def place(request: pytest.FixtureRequest) -> str:
         return f"{request.getfixturevalue('bucket')}/folder"
     pytest.importorskip("fsspec")
     forget_all()
-    return f"memory://{request.node.originalname}/folder"
+    return f"memory://{request.getfixturevalue('tmp_path').name}/folder"  # of a test alone
 
 
 @BOTH
@@ -79,9 +94,12 @@ def test_nothing_is_there_before_the_list_is(place: str, tmp_path: Path, monkeyp
 
 
 @BOTH
-def test_of_two_writers_one_is_told(place: str, tmp_path: Path) -> None:
-    one, two = Published(Remote("output", place)), Published(Remote("output", place))
-    one.publish(_write(tmp_path / "one", {"a": "1"}), Version())
+@pytest.mark.parametrize("times", [1, 4])
+def test_of_two_writers_one_is_told(times: int, place: str, tmp_path: Path) -> None:
+    """However often the other one has written since, whose first versions are removed by then."""
+    one, two, version = Published(Remote("output", place)), Published(Remote("output", place)), Version()
+    for _ in range(times):
+        version = one.publish(_write(tmp_path / "one", {"a": "1"}), version)
     with pytest.raises(Overtaken, match=f"^output: another process has written to '{place}' meanwhile$"):
         two.publish(_write(tmp_path / "two", {"a": "2", "b": "2"}), Version())
     assert _at(place) == {"a": "1"}
@@ -236,17 +254,81 @@ def test_what_a_stopped_process_has_made_goes_on_elsewhere(place: str, tmp_path:
     assert _at(place) == {"checkpoint": "1", "result": "2"}
 
 
-def test_what_was_made_since_it_was_published_stays_on_the_machine(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after SIGKILL: nothing was published at the end."""
-    block = working("output", place)
-    work = block.__enter__()
+def test_what_was_made_since_it_was_published_stays_on_the_machine(place: str, killed: Killed) -> None:
+    work = killed(place)
     _write(work.folder, {"checkpoint": "1"})
     work.publish()
     _write(work.folder, {"checkpoint": "2"})
-    free = type("Free", (), {"acquire": lambda self, timeout: nullcontext()})
-    monkeypatch.setattr("limbeck.runtime.published.lock", lambda path: free())
+    assert not noted(work.folder)[1]
     with working("output", place, resume=True) as again:
         assert (again.folder / "checkpoint").read_text() == "2"
+    assert noted(work.folder)[1]
+
+
+@pytest.mark.parametrize("how", [{"shared": True}, {"resume": True}])
+def test_what_was_never_published_stays_on_the_machine(place: str, how: dict[str, bool], killed: Killed) -> None:
+    _write(killed(place, **how).folder, {"cells/a": "1"})
+    for number in "23":
+        work = killed(place, **how)
+        assert (work.folder / "cells" / "a").read_text() == "1"
+        _write(work.folder, {f"cells/{number}": number})
+    with working("output", place, **how):
+        pass
+    assert _at(place) == {"cells/a": "1", "cells/2": "2", "cells/3": "3"}
+
+
+def test_nothing_is_removed_that_a_run_which_is_not_gone_on_with_has_left(place: str, killed: Killed) -> None:
+    _write(killed(place).folder, {"checkpoint": "1"})
+    with working("output", place) as work:
+        assert (work.folder / "checkpoint").exists()  # which `distill` refuses
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_killed_grid_keeps_what_it_has_finished_when_others_have_published(
+    begun: bool, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: Killed
+) -> None:
+    """What both have changed is theirs, and what they have not stays as it was made here."""
+    if begun:
+        with working("output", place, shared=True) as work:
+            _write(work.folder, {"runs/mine": "begun", "runs/theirs": "begun", "table": "0"})
+    work = killed(place, shared=True)
+    _write(work.folder, {"cells/a": "1", "runs/mine": "further", "runs/theirs": "further"})
+    with monkeypatch.context() as other:
+        other.setenv("LIMBECK_CACHE", str(tmp_path / "another machine"))
+        with working("output", place, shared=True) as two:
+            _write(two.folder, {"cells/b": "2", "runs/theirs": "ended", "table": "b"})
+    with working("output", place, shared=True) as again:
+        pass
+    expected = {"cells/a": "1", "cells/b": "2", "runs/mine": "further", "runs/theirs": "ended", "table": "b"}
+    assert _at(place) == expected == {name: _read(again.folder)[name] for name in expected}
+
+
+@pytest.mark.parametrize("how", [{"shared": True}, {"resume": True}])
+def test_of_what_was_published_as_a_whole_that_counts_which_is_there(
+    how: dict[str, bool], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with working("output", place, **how) as work:
+        _write(work.folder, {"cells/a": "1", "cells/b": "1"})
+    with monkeypatch.context() as other:
+        other.setenv("LIMBECK_CACHE", str(tmp_path / "another machine"))
+        with working("output", place, **how) as theirs:
+            (theirs.folder / "cells" / "a").unlink()
+            _write(theirs.folder, {"cells/b": "2"})
+    with working("output", place, **how) as again:
+        assert not (again.folder / "cells" / "a").exists() and (again.folder / "cells" / "b").read_text() == "2"
+
+
+def test_a_killed_run_that_was_taken_over_goes_on_from_there(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: Killed
+) -> None:
+    _write(killed(place).folder, {"checkpoint": "1", "more": "1"})
+    with monkeypatch.context() as other:
+        other.setenv("LIMBECK_CACHE", str(tmp_path / "another machine"))
+        with working("output", place, resume=True) as theirs:
+            _write(theirs.folder, {"checkpoint": "2"})
+    with working("output", place, resume=True):
+        pass
+    assert _at(place) == {"checkpoint": "2"}
 
 
 @BOTH

@@ -75,7 +75,10 @@ def test_an_address_that_never_answers_is_not_waited_for(monkeypatch: pytest.Mon
         (["--executor", "slurm"], "argument --executor: invalid choice: 'slurm'"),
         (["--address", "auto"], "--address: 'auto' is not accepted without --executor ray"),
         (["--gpus", "0.5"], "--gpus: 0.5 is not accepted without --executor ray"),
-        (["--executor", "ray", "--gpus", "1.5"], "--gpus: 1.5 is not at least 0, and a whole number above 1"),
+        *(
+            (["--executor", "ray", f"--gpus={text}"], f"--gpus: {text} is not at least 0, and a whole number above 1")
+            for text in ("1.5", "-1.0", "inf", "-inf", "nan")
+        ),
         (["--executor", "ray", "--gpus", "many"], "--gpus: 'many' is not a number of GPUs"),
         (["--executor", "ray", "--cpus", "0"], "--cpus: '0' is not one or more"),
     ],

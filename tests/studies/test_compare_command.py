@@ -11,9 +11,10 @@ from studies.fake_cells import command, results, starts
 
 from limbeck.cli import compare as cli
 from limbeck.cli.command import Parser
+from limbeck.cli.main import main
 from limbeck.methods.registry import METHODS
 from limbeck.recipes import load_recipe, recipe_names, settings_from_plain
-from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.errors import UsageError
 from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
 from limbeck.studies.entrants import Entrant, data_folder, method_recipe, recipe_titles, values_of
@@ -178,9 +179,15 @@ def test_keys_that_a_method_does_not_read_are_said_once(worker: Any, capsys: pyt
 
 def test_a_failing_cell_leaves_the_table_and_fails_the_command(worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
     worker(lambda cell: {} if cell.facts["method"] == "mtt" else results(0.5))
-    with pytest.raises(Failure, match="^1 of 2 cells failed: mtt-ipc1-seed0: "):
-        cli.run(parsed("--methods", "edf,mtt", "--data", "scenes", "--seeds", "0"))
-    assert "failed: mtt-ipc1-seed0" in capsys.readouterr().out
+    words = ["compare", "--methods", "edf,mtt", "--data", "scenes", "--seeds", "0"]
+    assert main(words) == 1
+    out, err = capsys.readouterr()
+    assert "failed: mtt-ipc1-seed0" in out
+    assert err.splitlines()[-1].startswith("limbeck: failed: 1 cell failed: mtt-ipc1-seed0: ")
+    assert main([*words, "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["failed"].keys() == {"mtt-ipc1-seed0"} and out.count("\n") == 1
+    assert err.splitlines()[-1].startswith("limbeck: failed: 1 cell failed: mtt-ipc1-seed0: ")
     assert json.loads(Path("runs/compare/comparison.json").read_text())["failed"].keys() == {"mtt-ipc1-seed0"}
 
 

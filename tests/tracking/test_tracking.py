@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,12 @@ def told(run: Path, name: str = RECORDED) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def write_rows(log: MetricsLog, iterations: Sequence[int]) -> None:
-    """Rows as an outer loop writes them."""
+def write_rows(log: MetricsLog, iterations: Sequence[int], seen: Callable[[Snapshot], None] = lambda _: None) -> None:
+    """Rows as an outer loop writes them, which evaluates before an iteration."""
     for iteration in iterations:
         if iteration % 2 == 0:
             log.append(kind="evaluation", iteration=iteration, accuracy={"mean": 0.1 * iteration, "std": 0.0}, best=True)
+            seen(snapshot(iteration))
         log.append(kind="iteration", iteration=iteration, loss=1 / (1 + iteration), skipped=False, syn_lr=math.inf)
 
 
@@ -48,12 +50,7 @@ def follow(run: Path, names: tuple[str, ...], iterations: Sequence[int], said: S
     with tracked(names, run, ABOUT, (said or Said()).say) as tracker:
         tracker.named = sample_set()
         log.heard = tracker.row
-        for iteration in iterations:
-            if iteration % 2 == 0:
-                write_rows(log, [iteration])
-                tracker.snapshot(snapshot(iteration))
-            else:
-                write_rows(log, [iteration])
+        write_rows(log, iterations, tracker.snapshot)
 
 
 def snapshot(iteration: int) -> Snapshot:
@@ -167,20 +164,37 @@ def test_tensorboard_holds_what_it_was_told(tmp_path: Path) -> None:
     assert pictures[0].encoded_image_string.startswith(b"\x89PNG") and pictures[0].width > pictures[0].height > 0
 
 
-def test_tensorboard_after_a_kill_has_everything_once(tmp_path: Path) -> None:
-    """What a killed process had not flushed is told again, and what it had is dropped by the new file."""
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(("at", "checkpoint"), [(2, 0), (2, 2), (3, 0), (3, 2), (3, 3), (4, 3)])
+def test_tensorboard_after_a_kill_has_everything_once(tmp_path: Path, at: int, checkpoint: int) -> None:
+    """What a killed process had not flushed is told again, and what it had is dropped by the new file; pictures are told again only
+    where the checkpoint lies before their iteration."""
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     log = MetricsLog(tmp_path / "metrics.jsonl")
-    with tracked(("tensorboard",), tmp_path, ABOUT, print) as tracker:
+    with suppress(Killed), tracked(("tensorboard",), tmp_path, ABOUT, print) as tracker:
+        tracker.named = sample_set()
+
+        def shown(seen: Snapshot) -> None:
+            tracker.snapshot(seen)
+            if seen.iteration == at:
+                raise Killed  # before its iteration is made
+
         log.heard = tracker.row
-        write_rows(log, range(3))
-        tracker.feeds[0].sink.flush()  # type: ignore[union-attr]
-        tracker.feeds[0].sink = None  # killed: no note, no end
-    follow(tmp_path, ("tensorboard",), range(2, 5))
-    events = EventAccumulator(str(tmp_path / "track" / "tensorboard")).Reload()
-    assert [one.step for one in events.Scalars("iteration/loss")] == [0, 1, 2, 3, 4]
+        try:
+            write_rows(log, range(at + 1) if at % 2 == 0 else range(at), shown)
+        finally:
+            tracker.feeds[0].sink.flush()  # type: ignore[union-attr]
+            tracker.feeds[0].sink = None  # no note, no end
+    follow(tmp_path, ("tensorboard",), range(checkpoint, 7))
+    events = EventAccumulator(str(tmp_path / "track" / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert [one.step for one in events.Scalars("iteration/loss")] == [0, 1, 2, 3, 4, 5, 6]
+    assert [one.step for one in events.Scalars("evaluation/accuracy")] == [0, 2, 4, 6]
+    assert [one.step for one in events.Images("images")] == [0, 2, 4, 6]
 
 
 def records(content: bytes) -> Iterator[bytes]:
@@ -214,11 +228,18 @@ def history(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_wandb_writes_an_offline_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb", reason="wandb is not installed")
+@pytest.fixture
+def wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The package, with all that it writes in one place."""
+    module = pytest.importorskip("wandb", reason="wandb is not installed")
     for name in ("HOME", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     monkeypatch.delenv("WANDB_MODE", raising=False)
+    yield module
+    module.teardown()
+
+
+def test_wandb_writes_an_offline_folder(tmp_path: Path, wandb: Any) -> None:
     said = Said()
     follow(tmp_path / "run", ("wandb",), range(5), said)
     follow(tmp_path / "run", ("wandb",), range(3, 8), said)
@@ -232,13 +253,31 @@ def test_wandb_writes_an_offline_folder(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(list((tmp_path / "run/track/wandb").rglob("*.png"))) == 4
 
 
+@pytest.mark.parametrize("reinit", ["default", "create_new"])
+def test_a_run_of_somebody_elses_goes_on_beside_that_of_wandb(tmp_path: Path, wandb: Any, reinit: Any) -> None:
+    quiet = wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=True)
+    theirs = wandb.init(dir=str(tmp_path), mode="offline", settings=quiet, reinit=reinit)
+    current = wandb.run
+    follow(tmp_path / "run", ("wandb",), range(3))
+    assert wandb.run is current and wandb.setup().most_recent_active_run is theirs
+    theirs.log({"theirs": 1.0})
+    theirs.finish()
+    wandb.teardown()  # which waits until it is written
+    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
+    assert [set(row) & {"theirs", "iteration/loss"} for row in history(folder)] == [{"theirs"}]
+    (folder,) = (tmp_path / "run/track/wandb").glob("offline-run-*")
+    assert [row["iteration/loss"] for row in history(folder) if "iteration/loss" in row] == pytest.approx([1, 1 / 2, 1 / 3])
+
+
 def test_trackio_keeps_one_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     pytest.importorskip("trackio", reason="trackio is not installed")
+    import trackio
     from trackio import utils
     from trackio.sqlite_storage import SQLiteStorage
 
     assert str(tmp_path / "trackio") == str(utils.TRACKIO_DIR), "it was imported before"
+    theirs = trackio.init("theirs", "a", config={"b": 3}, embed=False, auto_log_gpu=False, auto_log_cpu=False)
     said = Said()
     follow(tmp_path / "run", ("trackio",), range(5), said)
     follow(tmp_path / "run", ("trackio",), range(3, 8), said)
@@ -250,6 +289,10 @@ def test_trackio_keeps_one_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         k: pytest.approx(1 / (1 + k)) for k in range(8)
     }
     assert [row["step"] for row in rows if "images" in row] == [0, 2, 4, 6]
+    assert trackio.config is theirs.config, "a run of somebody else's goes on"
+    trackio.log({"theirs": 1.0})
+    trackio.finish()
+    assert [set(row) - {"timestamp", "step"} for row in SQLiteStorage.get_logs("theirs", "a")] == [{"theirs"}]
 
 
 TINY = {"data.size": "16", "data.per_class": "12", "data.val_fraction": "0.25", "network": "ConvNetD1-w4", "method": "dm"}

@@ -259,7 +259,7 @@ def test_stacked_vectors_go_as_each_alone(optimiser: Optimiser) -> None:
 
 
 def test_every_row_of_a_stacked_state_is_a_state() -> None:
-    for optimiser in (Sgd(0.1), AdamW(0.1), Gsam(0.1)):
+    for optimiser in (Sgd(0.1), AdamW(0.1), AdamW(0.1, decayed=decays(SHAPES)), Gsam(0.1)):
         stacked, alone = optimiser.state(vector(0, 3, P)), optimiser.state(vector(0))
         assert [value[1].shape for value in stacked] == [value.shape for value in alone]
 

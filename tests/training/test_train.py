@@ -1,6 +1,7 @@
 """The functional trainer against torch's own SGD and modules; networks trained together against each alone."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.random import generator
 from limbeck.training.gradient import Gradient
 from limbeck.training.images import TensorImages
-from limbeck.training.optimisers import Gsam, Optimiser, Sgd
+from limbeck.training.optimisers import AdamW, Gsam, Optimiser, Sgd, decays
 from limbeck.training.rates import Constant, DropAtHalf, Rate
 from limbeck.training.targets import Hard, Labels, Teacher
 from limbeck.training.train import Member, Training, accuracy, train, train_together
@@ -104,6 +105,72 @@ def test_stopped_and_gone_on_is_the_same() -> None:
         rest = {"first_epoch": stop, "state": kept["state"]}
         again = train(network, kept["theta"], TensorImages(images(0)), labels(), how, seed=3, key=("run",), **rest)
         assert torch.equal(again, whole)
+
+
+def dropping() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3)).double()
+
+
+@pytest.mark.parametrize("optimiser", [Sgd(0.05, 0.9), Gsam(0.05, 0.9)], ids=["sgd", "gsam"])
+def test_dropout_follows_from_seed_key_and_epoch(optimiser: Optimiser) -> None:
+    network, how = FlatNetwork(dropping(), "dropping"), setting(Constant(), 4, optimiser=optimiser)
+    theta, kept, random = network.initial(generator(0, "a")).double(), {}, torch.get_rng_state()
+    state = optimiser.state(theta)
+
+    def keep(epoch: int, theta: Tensor) -> None:
+        if epoch == 2:
+            kept["theta"], kept["state"] = theta.clone(), tuple(part.clone() for part in state)
+
+    def trained(start: Tensor = theta, *key: str, **options: Any) -> Tensor:
+        return train(network, start, TensorImages(images(0)), labels(), how, seed=3, key=("run", *key), **options)
+
+    whole = trained(state=state, after_epoch=keep)
+    assert torch.equal(torch.get_rng_state(), random)
+    torch.rand(1)
+    assert torch.equal(trained(), whole)
+    assert torch.equal(trained(kept["theta"], first_epoch=2, state=kept["state"]), whole)
+    assert not torch.equal(trained(theta, "other"), whole)
+
+
+def test_every_epoch_drops_others() -> None:
+    """With equal images, one a batch, epochs differ by nothing but what is dropped."""
+    seen: list[Tensor] = []
+    module = dropping()
+    module[3].register_forward_hook(lambda part, inputs, output: seen.append(output.detach()))
+    network = FlatNetwork(module, "dropping")
+    theta, how = network.initial(generator(0, "a")).double(), setting(Constant(), 3, optimiser=Sgd(0.0))
+    train(network, theta, TensorImages(images(0, 4)), labels(4), how, seed=3, key=())
+    masks = [value == 0 for value in seen]
+    assert len(masks) == 3 and not any(torch.equal(masks[epoch], masks[epoch - 1]) for epoch in range(3))
+
+
+def test_what_does_not_drop_leaves_chance_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("limbeck.training.train.global_draws")
+    network = flat_network("ConvNetD1-w4", (3, 8, 8), 3)
+    theta = network.initial(generator(0, "a")).double()
+    train(network, theta, TensorImages(images(0)), labels(), setting(Constant(), 1), seed=3, key=())
+
+
+def test_only_what_was_sound_at_its_start_begins_an_epoch_again() -> None:
+    """Of two networks in step one diverges for good in the first of ten epochs of two steps."""
+
+    class Counted(Gradient):
+        def __call__(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+            calls.append(1)
+            return super().__call__(theta, x, y)
+
+    network, calls = flat_network("ConvNetD1-w4", (3, 8, 8), 3), list[int]()
+    adamw = AdamW(0.01, decayed=decays(network.shapes.values()))
+    how = dataclasses.replace(setting(Constant(), 10, optimiser=adamw), returns=3)
+    good, bad = images(0, 8), images(1, 8) * torch.nan
+    members = [Member(TensorImages(one), Labels(labels(8)), (name,)) for name, one in (("good", good), ("bad", bad))]
+    theta = network.initial(generator(0, "a")).double()
+    with pytest.warns(UserWarning, match="^bad diverged in epoch 1, which is begun again with") as said:
+        both = train_together(network, torch.stack([theta, theta]), members, how, seed=3, gradient=Counted(network, cross_entropy))
+    assert (len(calls), len(said)) == (2 * (10 + 3), 3)
+    assert both[1].isnan().any()
+    alone = train(network, theta, TensorImages(good), labels(8), how, seed=3, key=("good",))
+    assert (both[0] - alone).norm() / alone.norm() < 1e-8
 
 
 @pytest.mark.parametrize("augment", [Dsa(), Views(mix="cutmix")], ids=["dsa", "views"])

@@ -95,6 +95,17 @@ def test_a_run_that_has_ended(tmp_path: Path) -> None:
     assert (line.state, line.share, line.left, line.accuracy) == ("ended", 1.0, "–", "37.2 %")
 
 
+def test_a_run_without_a_loop_that_has_ended_is_done(tmp_path: Path) -> None:
+    """Though its settings say of how many iterations a loop would be."""
+    path = make_run(tmp_path / "run", iterations=20, every=10, shape=(3, 8, 8))
+    settings = read_json(path / "settings.json", SETTINGS)
+    write_json(path / "settings.json", settings | {"method": "random"}, SETTINGS)
+    begins(path)
+    line = Watched(path).look()
+    assert settings["outer"]["iterations"] > 0
+    assert (line.state, line.progress, line.share) == ("ended", "–", 1.0)
+
+
 def test_a_run_that_was_killed(tmp_path: Path) -> None:
     path = going(tmp_path / "run")
     assert Watched(path).look().state == "stopped"
@@ -123,6 +134,20 @@ def test_runs_of_which_files_are_damaged(tmp_path: Path) -> None:
         for value in ([], {"accuracy": 3}, {"outer": [], "data": "x", "method": {}}):
             write_json(path / name, value)
             assert isinstance(watched.look(), Line)
+
+
+def test_what_comes_before_a_damaged_row_is_told(tmp_path: Path) -> None:
+    path = going(tmp_path / "run", total=10)
+    log = begins(path)
+    for k in range(5):
+        log.append(kind="iteration", iteration=k, loss=1.0)
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write("oops\n")
+    watched = Watched(path)
+    for _ in range(2):
+        line = watched.look()
+        assert (line.progress, line.loss) == ("5 of 10", "1")
+        assert len(line.warnings) == 1 and line.warnings[0].startswith("metrics.jsonl cannot be read: ")
 
 
 def test_a_folder_that_nothing_can_be_made_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """What the server of a watch answers, and whom: nobody without the token, nothing but the pages of the runs."""
 
+import asyncio
 import json
 import os
 import re
@@ -60,6 +61,20 @@ def test_without_the_token_everything_is_refused_alike(client: Any) -> None:
         (403, "This is not for you: the address that `limbeck watch` prints is needed in full.\n")
     }
     assert not any(name.startswith("access-control") for answer in answers for name in answer.headers)
+
+
+@pytest.mark.parametrize("path", ["*", "a:1", "", f"x/{TOKEN}/", f"http://127.0.0.1/{TOKEN}/"])
+def test_what_is_no_path_is_refused_too(client: Any, path: str) -> None:
+    """`OPTIONS *` and `CONNECT a:1` ask for none."""
+    sent = list[dict[str, Any]]()
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "OPTIONS", "path": path, "headers": [(b"host", b"127.0.0.1")]}
+    asyncio.run(client.app(scope, None, send))
+    assert (sent[0]["status"], sent[1]["body"][:24]) == (403, b"This is not for you: the")
+    assert (b"cache-control", b"no-store") in sent[0]["headers"]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +171,30 @@ def test_a_page_is_made_again_for_what_is_new_and_rarely_enough(folder: Path, mo
     assert pages.mark(0) != before and pages.page(0) == "page 3"
     now[0] += 1e6
     assert pages.page(0) == "page 3", "nothing is new"
+
+
+def test_a_page_that_cannot_be_made_says_why_and_is_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, made = [100.0], list[float]()
+
+    def fails(run: Any, before: Any) -> str:
+        made.append(now[0])
+        now[0] += 3.0
+        if len(made) < 3:
+            raise PermissionError(13, "Permission denied", "<img src=x>")
+        return "page"
+
+    monkeypatch.setattr(making, "page_of", fails)
+    pages = pages_of(folder, "going", clock=lambda: now[0], cost=lambda: now[0])
+    client = client_of(pages)
+    for _ in range(3):
+        answer = client.get(f"/{TOKEN}/1/")
+        assert answer.status_code == 200 and "The page of going cannot be made: [Errno 13] Permission denied" in answer.text
+        assert 'id="live"' in answer.text and "<img src=x>" not in answer.text
+    assert len(made) == 1, "not at every request"
+    now[0] += 3.0 / SHARE
+    assert "cannot be made" in pages.page(0) and "cannot be made" in pages.page(0) and len(made) == 2
+    now[0] += 3.0 / SHARE
+    assert [pages.page(0) for _ in range(2)] == ["page"] * 2 and len(made) == 3
 
 
 def test_a_run_that_begins_takes_the_place_of_the_words(tmp_path: Path) -> None:

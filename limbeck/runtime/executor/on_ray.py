@@ -76,7 +76,7 @@ class Ray(Cluster):
 
     def __post_init__(self) -> None:
         require(isinstance(self.cpus, int) and self.cpus >= 1, "--cpus", self.cpus, "a whole number from 1")
-        good = self.gpus >= 0 and (self.gpus <= 1 or self.gpus == int(self.gpus))
+        good = self.gpus >= 0 and (self.gpus <= 1 or float(self.gpus).is_integer())
         require(good, "--gpus", self.gpus, "at least 0, and a whole number above 1")
 
     def __enter__(self) -> "Ray":
