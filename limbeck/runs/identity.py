@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from limbeck.evaluation.protocols import PROTOCOLS, Protocol, find
 from limbeck.evaluation.protocols import resolve as resolve_protocol
-from limbeck.methods.registry import known
+from limbeck.methods.registry import RECOVERED, known
 from limbeck.networks.convnet import PADDED
 from limbeck.runs.settings import DistillSettings, coresets_of
 from limbeck.runs.unread import OF_CORESETS, idle_keys, unread_but_for_baselines
@@ -29,7 +29,7 @@ from limbeck.runtime.plugins import is_foreign
 
 Effect = Literal["result", "content", "late", "none"]
 
-NUMERICS = 2
+NUMERICS = 3
 NONE = frozenset(("output", "track", "features", "data.workers", "outer.checkpoint_every", "engine.memory", "engine.shard"))
 # Of what the images are the fingerprint says everything but how networks see them; `init` and the experts have fingerprints, too.
 CONTENT = frozenset(("network", "init", "experts.store", "engine.device", "engine.micro_batch"))
@@ -107,9 +107,11 @@ def otherwise(numerics: int, settings: DistillSettings, *, padded: bool) -> str 
         settings: of a run.
         padded: whether its network is a ConvNet that pads the images.
     """
-    if numerics >= NUMERICS:
-        return None
     method = known(settings.method)
+    if numerics < 3 and method is not None and method.make.startswith(RECOVERED):
+        return f"method: {settings.method!r} shifted images to both sides"
+    if numerics >= 2:
+        return None
     if padded:
         return f"network: {settings.network!r} did not pad images of {PADDED}×{PADDED} pixels"
     if settings.experts.curriculum == "pad" and (method is None or method.experts):

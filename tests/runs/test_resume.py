@@ -58,6 +58,7 @@ def test_a_run_from_before_a_key_was_known_goes_by_its_default(tmp_path: Path) -
         ({"data__size": "28"}, "network: 'ConvNetD2-w8' did not pad images of 28×28 pixels"),
         ({"experts__curriculum": "pad"}, "experts.curriculum: 'pad' took other images in some epochs"),
         ({"eval__protocol": "kd-rded"}, "eval.protocol: 'kd-rded' shuffled and cropped images otherwise"),
+        ({"method": "sre2l", "sre2l__iterations": "1"}, "method: 'sre2l' shifted images to both sides"),
         ({}, ""),
     ],
 )
@@ -65,7 +66,7 @@ def test_what_the_first_version_computed_otherwise_is_not_resumed(tmp_path: Path
     made = settings(outer__iterations="1", **changes)
     distill(made, tmp_path / "run")
     state = read_json(tmp_path / "run" / "state.json")
-    assert state.pop("numerics") == 2
+    assert state.pop("numerics") == 3
     distill(made, tmp_path / "run", resume=True)
     (tmp_path / "run" / "state.json").write_text(json.dumps(state))
     distill(made, tmp_path / "run", resume=True)  # what is finished is what it was
