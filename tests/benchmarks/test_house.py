@@ -41,7 +41,7 @@ def test_a_way_are_the_files_down_to_the_first_step(monkeypatch: pytest.MonkeyPa
     assert HOUSE["way"](call) == [] and not done  # of this file, which is none of the package's
     members = [train.Member(images=None, targets=None, key=())]  # type: ignore[arg-type]
     how = train.Training(optimiser=HeldNothing(), loss=lambda *_: None, epochs=1, batch_size=1, augment=None)  # type: ignore[arg-type, return-value]
-    found = HOUSE["way"](lambda: train._train(None, members, how, 0, None, range(1), None, None))  # type: ignore[arg-type]
+    found = HOUSE["way"](lambda: train._train(None, members, how, 0, None, False, range(1), None, None))  # type: ignore[arg-type]
     assert found == ["training/train.py"]
 
 
