@@ -108,7 +108,7 @@ def otherwise(numerics: int, settings: DistillSettings, *, padded: bool) -> str 
         padded: whether its network is a ConvNet that pads the images.
     """
     method = known(settings.method)
-    if numerics < 3 and method is not None and method.make.startswith(RECOVERED):
+    if numerics < 3 and method is not None and method.make == f"{RECOVERED}:make":
         return f"method: {settings.method!r} shifted images to both sides"
     if numerics >= 2:
         return None
