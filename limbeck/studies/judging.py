@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from limbeck.accuracy import Accuracy, Comparison
-from limbeck.evaluation.coresets import LEVEL as LEVEL
+from limbeck.evaluation.coresets import LEVEL
 from limbeck.evaluation.statistics import compare, deciding_p, holm, over_seeds, seeds_needed
 from limbeck.runtime.errors import require
 

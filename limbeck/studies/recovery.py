@@ -18,13 +18,13 @@ from itertools import pairwise
 from typing import ClassVar
 
 from limbeck.accuracy import MINUS, Accuracy, points
+from limbeck.evaluation.coresets import LEVEL
 from limbeck.evaluation.scores import Doubt
 from limbeck.evaluation.statistics import compare, compare_unpaired, holm, over_seeds, seeds_needed, summarise
 from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import FileKind
 from limbeck.runtime.tables import Grid, Page
 from limbeck.studies.cells import CellRecord
-from limbeck.studies.judging import LEVEL
 from limbeck.studies.table import REFERENCES, ending, images_text, remarks
 
 RECOVERY = FileKind("recovery ratios")
