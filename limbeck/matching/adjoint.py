@@ -21,6 +21,7 @@ arXiv:2311.07025.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,10 +31,12 @@ from torch import Tensor
 from limbeck.matching.spread import Part, Spread
 from limbeck.matching.steps import StepDraw, StudentStep
 from limbeck.runtime.checked import Count, check_fields
-from limbeck.runtime.devices import to_host
+from limbeck.runtime.devices import one_thread, to_host
 from limbeck.runtime.ranks import Ranks
 
 Terminal = Callable[[Tensor], Tensor]
+
+SMALL = 2**20  # so many numbers a pass over memory takes in less time than other threads take to wake
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,11 @@ class InnerLoop:
     theta: Tensor
     draws: Sequence[StepDraw]
     spread: Spread = Spread()
+
+    def threads(self, images: Tensor) -> AbstractContextManager[None]:
+        """For what lies between compiled steps that run side by side: one thread, where θ and a batch of `images` are small."""
+        batch = len(self.draws[0].index) * images[0].numel()
+        return one_thread() if self.step.lanes > 1 and max(self.theta.numel(), batch) <= SMALL else nullcontext()
 
 
 class Adjoint(ABC):
@@ -197,9 +205,14 @@ class WalkBack(Adjoint):
 
     def __call__(self, inner: InnerLoop, images: Tensor, labels: Tensor, syn_lr: Tensor, *losses: Terminal) -> list[Gradients]:
         images, labels, syn_lr = images.detach(), labels.detach(), syn_lr.detach()
-        parts = inner.spread.parts(inner.draws)
-        way = self._forward(inner, parts, images, labels, syn_lr)
-        return [self._back(inner, parts, way, images, labels, syn_lr, terminal) for terminal in losses]
+        parts, found = inner.spread.parts(inner.draws), []
+        with inner.threads(images):
+            way = self._forward(inner, parts, images, labels, syn_lr)
+        for terminal in losses:
+            value, cotangent = _end(terminal, way.thetas[-1], inner.spread.ranks)
+            with inner.threads(images):
+                found.append(self._back(inner, parts, way, images, labels, syn_lr, value, cotangent))
+        return found
 
     def steps_back(self, steps: int) -> int:
         """How many of T steps the walk back takes."""
@@ -231,10 +244,10 @@ class WalkBack(Adjoint):
         images: Tensor,
         labels: Tensor,
         syn_lr: Tensor,
-        terminal: Terminal,
+        value: Tensor,
+        cotangent: Tensor,
     ) -> Gradients:
         ranks, steps = inner.spread.ranks, len(parts)
-        value, cotangent = _end(terminal, way.thetas[-1], ranks)
         d_images, d_labels, d_syn_lr = torch.zeros_like(images), torch.zeros_like(labels), torch.zeros_like(syn_lr)
         first = steps - self.steps_back(steps)
         for n in reversed(range(first, steps)):

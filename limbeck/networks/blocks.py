@@ -88,6 +88,12 @@ def first_stride(height: int, width: int) -> int:
     return 1 if side < 64 else 2 if side < 128 else 4
 
 
+def black(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """Two images (C, H, W) that `module` can be called with: on its device, in the precision of its parameters."""
+    like = next(module.parameters(), torch.zeros(()))
+    return torch.zeros(2, *shape, dtype=like.dtype, device=like.device)
+
+
 def call_purely(module: nn.Module, x: Tensor) -> Any:
     """What `module` makes of `x`, writing into copies of its buffers; what it draws moves torch's global generator."""
     buffers = {name: value.clone() for name, value in module.named_buffers() if not is_lazy(value)}

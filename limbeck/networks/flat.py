@@ -134,7 +134,7 @@ class FlatNetwork:
         return form
 
     def initial(self, generator: torch.Generator) -> Tensor:
-        """Fresh parameters with shape (P,), float32, on the CPU: torch's defaults, or what `fresh` makes.
+        """Fresh parameters with shape (P,), on the CPU, of torch's default type: torch's own values, or what `fresh` makes.
 
         Raises:
             UsageError: when `fresh` makes another network, or parts of the module cannot draw their values.
@@ -145,7 +145,7 @@ class FlatNetwork:
         made = dict(self.fresh(draw_seed(generator)).named_parameters())
         same = all(name in made and made[name].shape == shape for name, shape in self.shapes.items())
         require(same, "network", self.name, "a factory that makes the same network at every call")
-        return torch.cat([made[name].detach().cpu().float().flatten() for name in self.shapes])
+        return torch.cat([made[name].detach().cpu().flatten() for name in self.shapes]).to(torch.get_default_dtype())
 
     def with_parameters(self, theta: Tensor, statistics_from: Callable[[], Tensor] | None = None) -> nn.Module:
         """A copy of the module that holds θ, in evaluation mode.

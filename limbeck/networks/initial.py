@@ -23,7 +23,7 @@ NORMS = (BatchNorm, nn.GroupNorm)
 
 
 def initial_values(module: nn.Module, names: Iterable[str], generator: torch.Generator) -> Tensor:
-    """Fresh values of the named parameters, one after the other, with shape (P,), float32, on the CPU.
+    """Fresh values of the named parameters, one after the other, with shape (P,), on the CPU, of torch's default type.
 
     Args:
         module: whose parameters; it is left as it is.
@@ -40,10 +40,10 @@ def initial_values(module: nn.Module, names: Iterable[str], generator: torch.Gen
             parts.append(value.float().flatten())
         elif type(owner) in UNIFORM:
             bound = 1 / math.sqrt(owner.get_parameter("weight")[0].numel())
-            parts.append(torch.rand(value.numel(), generator=generator) * 2 * bound - bound)
+            parts.append(torch.rand(value.numel(), generator=generator, dtype=torch.float32) * 2 * bound - bound)
         else:
-            parts.append(torch.full((value.numel(),), 0.0 if name.endswith("bias") else 1.0))
-    return torch.cat(parts)
+            parts.append(torch.full((value.numel(),), 0.0 if name.endswith("bias") else 1.0, dtype=torch.float32))
+    return torch.cat(parts).to(torch.get_default_dtype())
 
 
 def draw_seed(generator: torch.Generator) -> int:

@@ -247,19 +247,18 @@ class NormActivatePool(Rest):
     def _over(self, means: Tensor) -> Tensor:
         """From the means over space of every image and channel to those over all that is normalised together."""
         if self.norm == "batch":
-            return means.mean(0, keepdim=True)
+            return _held(means.mean(0, keepdim=True))
         if self.norm == "instance":
-            return means
+            return _held(means)
         grouped = means.unflatten(-1, (self.groups, -1))
-        spread: Tensor = grouped.mean(-1, keepdim=True).expand_as(grouped).flatten(-2)
-        return spread
+        return _held(grouped.mean(-1, keepdim=True).expand_as(grouped).flatten(-2))
 
     def _norm(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """x̂ and r."""
         if self.norm == "none":
             return z, z
         centred = z - self._over(_mean(z))
-        r = torch.rsqrt(self._over(_mean(centred.square())) + EPS)
+        r = _held(torch.rsqrt(self._over(_mean(centred.square())) + EPS))
         return centred * r, r
 
     def _norm_dot(self, normed: Tensor, r: Tensor, z_dot: Tensor) -> tuple[Tensor, Tensor]:
@@ -332,3 +331,8 @@ def _rows(x: Tensor) -> Tensor:
 def _mean(cells: Tensor) -> Tensor:
     """The mean over space of every image and channel."""
     return cells.mean(SPACE, keepdim=True)
+
+
+def _held(x: Tensor) -> Tensor:
+    """The same; compiled, written to memory once, and not computed again for every pixel that it is needed at."""
+    return x.as_strided(x.size(), x.stride())

@@ -27,6 +27,7 @@ from limbeck.matching.settings import EngineSettings
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.networks.flat import flat_network
 from limbeck.networks.micro_batches import automatic_lanes, automatic_micro_batch, output_sizes
+from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.memory import measure
 from limbeck.runtime.progress import NoProgress
@@ -49,6 +50,13 @@ def problem(name: str = "ConvNetD2-w8", count: int = 12, steps: int = 3, iterati
     return Problem(network, (count, 3, 16, 16), 4, [count], steps, iterations)
 
 
+@pytest.fixture
+def single():
+    """Bytes are counted of single precision, which is what runs compute in."""
+    with undisturbed():
+        yield
+
+
 def iteration(case: Problem, step, adjoint):
     theta, x, y, direction = case.example(case.shape[0])
     draws = draw_steps(case.shape, None, case.steps, Dsa(), 0, 0)
@@ -66,6 +74,7 @@ def test_a_small_problem_is_left_as_it_is(given):
 
 @pytest.mark.parametrize("memory", ["1.2MB", "2MB", "4MiB", "1GB"])
 @pytest.mark.parametrize("given", [Exact(), Tesla()])
+@pytest.mark.usefixtures("single")
 def test_a_gradient_stays_within_the_budget(memory, given):
     settings = EngineSettings(memory=memory)
     case = problem(count=24, steps=5)
@@ -249,6 +258,7 @@ def test_lanes_by_count(monkeypatch, name, batch, threads, lanes):
     assert decided.micro_batch is None or decided.micro_batch * lanes >= batch or decided.micro_batch == 32
 
 
+@pytest.mark.usefixtures("single")
 def test_small_steps_are_all_kept_and_large_ones_none():
     """Bytes by count: z and the gradient by x' of every stage, so that what is decided does not hang on a timing."""
     for width, count, steps, kept in (32, 10, 30, 30), (32, 100, 30, 0), (64, 10, 40, 40), (32, 10, 200, 0):

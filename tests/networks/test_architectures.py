@@ -166,7 +166,7 @@ def test_networks_compute_what_torch_computes_layer_by_layer(
 def test_every_size_gives_logits_from_features(name: str, shape: tuple[int, int, int]) -> None:
     network = flat_network(name, shape, CLASSES)
     module = network.with_parameters(network.initial(generator(0, name)))
-    x = randn(2, *shape).float()
+    x = randn(2, *shape).to(torch.get_default_dtype())
     with torch.no_grad():
         logits, features = module(x), module.features(x)
         assert logits.shape == (2, CLASSES)

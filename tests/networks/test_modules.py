@@ -3,6 +3,8 @@
 import copy
 import math
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -20,6 +22,16 @@ from limbeck.runtime.random import generator
 
 def randn(*shape: int, seed: int | str = 0) -> Tensor:
     return torch.randn(shape, generator=generator(0, "modules", seed), dtype=torch.float64)
+
+
+@contextmanager
+def default_type(dtype: torch.dtype) -> Iterator[None]:
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(usual)
 
 
 def normed(*norms: nn.Module) -> nn.Sequential:
@@ -229,9 +241,23 @@ def test_initial_values_of_convolutions_linear_layers_and_norms_are_drawn_in_the
     draws, parts = generator(3, "a"), []
     for inputs, outputs, norm in ((27, 4, True), (36, 4, True), (16, 5, False)):
         bound = 1 / math.sqrt(inputs)
-        parts += [torch.rand(size, generator=draws) * 2 * bound - bound for size in (outputs * inputs, outputs)]
+        sizes = (outputs * inputs, outputs)
+        parts += [torch.rand(size, generator=draws, dtype=torch.float32) * 2 * bound - bound for size in sizes]
         parts += [torch.ones(4), torch.zeros(4)] if norm else []
-    assert torch.equal(network.initial(generator(3, "a")), torch.cat(parts))
+    found = network.initial(generator(3, "a"))
+    assert found.dtype == torch.get_default_dtype() and torch.equal(found, torch.cat(parts).to(found))
+
+
+def test_initial_values_have_the_default_type_and_are_the_same_in_each() -> None:
+    network = flat_network("ConvNetD2-w4-batchnorm", (3, 8, 8), 5)
+    remade = flat_network(lambda classes: nn.Sequential(nn.Flatten(), nn.Linear(192, classes)), (3, 8, 8), 5)
+    found = {}
+    for dtype in (torch.float32, torch.float64):
+        with default_type(dtype):
+            found[dtype] = network.initial(generator(3, "a"))
+            for one in (network, remade):
+                assert one(one.initial(generator(3, "a")), torch.rand(2, 3, 8, 8)).dtype == dtype
+    assert torch.equal(found[torch.float32].double(), found[torch.float64])
 
 
 class Token(nn.Module):
