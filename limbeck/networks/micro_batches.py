@@ -59,7 +59,7 @@ def sizes(batch: int, micro_batch: int | None, lanes: int = 1) -> list[int]:
     if lanes > 1:  # a second size is a second compilation
         images = {count: -(-count // lanes) * -(-batch // count) * (1 if count in equal else UNEQUAL) for count in {least, *equal}}
         number = min(sorted(images), key=lambda count: images[count])
-    return [len(part) for part in torch.arange(batch).tensor_split(number)]
+    return [batch // number + (place < batch % number) for place in range(number)]
 
 
 def split(tensors: Sequence[Tensor], micro_batch: int | None, lanes: int = 1) -> list[tuple[Tensor, ...]]:
