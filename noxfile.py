@@ -134,7 +134,7 @@ def float64(session: nox.Session) -> None:
 @nox.session
 def warnings(session: nox.Session) -> None:
     pinned(session, ".", *TOOLS)
-    tests(session, "-W", "error")
+    tests(session, "-W", "error", "-W", "ignore:`torch.jit:DeprecationWarning")  # torch's compiler and loader warn of themselves
 
 
 @nox.session

@@ -48,3 +48,16 @@ def test_whoever_compiles_keeps_it_there(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv(PLACE, str(tmp_path))
     compiled(lambda x: x + 1)
     assert Path(os.environ[PLACE]).parent == tmp_path
+
+
+def test_no_library_is_built_to_ask_for_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import cpu_vec_isa
+
+    from limbeck.runtime.compiling import compiled
+
+    built: list[str] = []
+    monkeypatch.setattr(cpu_vec_isa.VecISA, "check_build", lambda self, code: bool(built.append(code)) or True)
+    cpu_vec_isa.valid_vec_isa_list.cache_clear()
+    x = torch.linspace(-1, 1, 37)
+    assert torch.equal(compiled(lambda x: x.square() + 1, side_by_side=True)(x), x.square() + 1)
+    assert cpu_vec_isa.valid_vec_isa_list.cache_info().currsize and cpu_vec_isa.VecISA._avx_code not in built
