@@ -95,7 +95,7 @@ class StudentStep:
         lanes: how many micro-batches are computed side by side, each on one core of the CPU (compiled only).
 
     Raises:
-        ValueError: for micro-batches of a network with batch norm.
+        ValueError: for micro-batches of a network with batch norm, and for lanes of steps that are not compiled.
 
     The compiler takes a limited number of graphs of one function in a process (`runtime/compiling.py`), of all networks and sizes
     together; `torch.compiler.reset()` starts anew.
@@ -125,6 +125,10 @@ class StudentStep:
     def __post_init__(self) -> None:
         if self.micro_batch is not None and self.network.has_batch_norm:
             raise ValueError(f"{self.network.name} has batch norm, whose statistics are those of a whole batch")
+        if self.lanes > 1 and not self.compiled:
+            raise ValueError(
+                f"{self.lanes} lanes would take turns with the parameters of one module: only compiled steps go side by side"
+            )
         dtype = torch.bfloat16 if self.precision == "bf16" else None
         stages = self.network.stages(dtype) if self.compiled else None
         # Uncompiled, the closed form gains nothing: torch's own norms are faster than ours pass by pass.

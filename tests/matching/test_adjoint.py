@@ -1,6 +1,7 @@
 """The ways to the gradient: against back-propagation through the unroll, plain oracles and central differences."""
 
 import dataclasses
+import threading
 from collections.abc import Iterable
 
 import pytest
@@ -9,7 +10,7 @@ from reference import student
 from reference.deviation import deviation
 from torch import Tensor
 
-from limbeck.augmentation import Dsa
+from limbeck.augmentation import Applied, Dsa
 from limbeck.augmentation_settings import OPERATIONS
 from limbeck.losses import soft_cross_entropy
 from limbeck.matching.adjoint import Adjoint, Exact, Gradients, InnerLoop, Tesla, Truncated, Unroll
@@ -350,3 +351,45 @@ def test_steps_that_are_not_asked_to_have_gradients_have_them() -> None:
 
 def test_the_steps_of_a_truncation_may_be_said_without_their_name() -> None:
     assert Truncated(5).steps_back(9) == 5 and Truncated(5, kept=3) == Truncated(steps=5, kept=3)
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_one_thread_lies_between_steps_side_by_side_where_waking_others_costs_more(
+    monkeypatch: pytest.MonkeyPatch, small: bool
+) -> None:
+    """The loss, whose sums round as the threads split them, has all of them; so has whoever comes afterwards."""
+    case, seen = Case("ConvNetD1-w4-nopool-sigmoid"), {}
+    monkeypatch.setattr("limbeck.matching.adjoint.SMALL", case.theta.numel() + case.images[:3].numel() if small else 1)
+    step, stages = StudentStep(case.network, soft_cross_entropy, compiled=True, lanes=2), case.network.stages()
+    assert stages is not None
+    object.__setattr__(step, "functions", Staged(case.network, stages, soft_cross_entropy))  # uncompiled, and one by one
+    loss = MatchingLoss(case.theta, case.target)
+
+    def terminal(theta: Tensor) -> Tensor:
+        seen["loss"] = torch.get_num_threads()
+        return loss(theta)
+
+    def threads_of(applied: Applied) -> Applied:
+        def noted(x: Tensor) -> Tensor:
+            seen["between"] = torch.get_num_threads()
+            return applied(x)
+
+        return noted
+
+    draws = draw_steps(case.images.shape, 3, STEPS, Dsa(), 0, 0)
+    noted = [dataclasses.replace(draw, augmentation=threads_of(draw.augmentation)) for draw in draws]
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        [found] = Exact()(InnerLoop(step, case.theta, noted), case.images, case.labels, case.syn_lr, terminal)
+        assert torch.get_num_threads() == 3
+        later: list[int] = []
+        other = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {"loss": 3, "between": 1 if small else 3} and later == [3]
+    inner = InnerLoop(StudentStep(case.network, soft_cross_entropy), case.theta, draws)
+    [expected] = Exact()(inner, case.images, case.labels, case.syn_lr, loss)
+    assert deviation(found.images, expected.images) < 1e-12

@@ -166,3 +166,9 @@ def test_every_seed_iteration_and_permutation_has_draws_of_its_own() -> None:
 def test_draws_of_nothing_are_refused(batch: int | None, steps: int, said: str) -> None:
     with pytest.raises(UsageError, match=f"^{said} is not at least 1$"):
         draw_steps((4, 3, 8, 8), batch, steps, Dsa(), 0, 0)
+
+
+def test_steps_that_are_not_compiled_do_not_go_side_by_side() -> None:
+    """Two threads that called one module with parameters of their own gave wrong gradients, now and then."""
+    with pytest.raises(ValueError, match=r"^2 lanes would take turns with the parameters of one module"):
+        StudentStep(flat_network("ConvNetD1-w4", (3, 8, 8), 4), soft_cross_entropy, lanes=2)
