@@ -88,7 +88,7 @@ def first_stride(height: int, width: int) -> int:
     return 1 if side < 64 else 2 if side < 128 else 4
 
 
-def black(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
+def black_images(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
     """Two images (C, H, W) that `module` can be called with: on its device, in the precision of its parameters."""
     like = next(module.parameters(), torch.zeros(()))
     return torch.zeros(2, *shape, dtype=like.dtype, device=like.device)

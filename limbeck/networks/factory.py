@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from limbeck.networks.batch_norm import convert_batch_norms, is_statistic
-from limbeck.networks.blocks import black, call_purely
+from limbeck.networks.blocks import black_images, call_purely
 from limbeck.networks.initial import global_draws
 from limbeck.networks.libraries import is_own, maker
 from limbeck.runtime import plugins
@@ -90,7 +90,7 @@ def check_logits(module: nn.Module, shape: tuple[int, int, int], num_classes: in
     """
     size, chance = "×".join(str(side) for side in shape), torch.get_rng_state()
     with blamed("network", name, f"cannot take images of {size}:"), torch.enable_grad():
-        logits = call_purely(module, black(module, shape))
+        logits = call_purely(module, black_images(module, shape))
     found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if found != (2, num_classes):
         raise UsageError(f"network: {name!r} makes {found} of 2 images of {size}, not logits of shape (2, {num_classes})")

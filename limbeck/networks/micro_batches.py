@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from limbeck.networks.blocks import black, call_purely, run_watched
+from limbeck.networks.blocks import black_images, call_purely, run_watched
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.initial import global_draws
 from limbeck.runtime.determinism import deterministic
@@ -81,7 +81,7 @@ def output_sizes(network: FlatNetwork, shape: tuple[int, ...]) -> list[int]:
         found.append(sum(one[0].numel() for one in _tensors(output)))
 
     module = network.module
-    x = black(module, shape)
+    x = black_images(module, shape)
     with global_draws(0, x.device) if network.has_dropout else nullcontext():
         run_watched(partial(call_purely, module), x, dict.fromkeys(module.modules(), record))
     return found

@@ -326,20 +326,6 @@ def test_lanes_give_the_same_gradient(monkeypatch, memory):
     assert (found - expected).norm() < 1e-4 * expected.norm()
 
 
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("1", 1), ("512", 512), ("4GiB", 2**32), ("1.5GB", 1_500_000_000), ("800 MB", 8 * 10**8), ("2Ki", 2048), ("3k", 3000)],
-)
-def test_bytes(text, size):
-    assert EngineSettings(memory=text).budget() == size
-
-
-@pytest.mark.parametrize("memory", ["", "0", "-1GB", "GiB", "nan", "1e9", "4 PB", "99999999TiB"])
-def test_nonsense_is_refused(memory):
-    with pytest.raises(UsageError, match=r"^engine\.memory: "):
-        EngineSettings(memory=memory)
-
-
 def test_no_compiler_is_a_warning_and_the_same_gradient(monkeypatch):
     def broken(*arguments, **options):
         def call(*arguments):
