@@ -156,6 +156,7 @@ def test_every_key_has_a_type_that_its_default_fits() -> None:
     ("word", "message"),
     [
         ("match.drop_rati=1", "match.drop_rati: is not a key; did you mean match.drop_ratio?"),
+        ("matchh=1", "matchh: is not a key; did you mean match.…?"),
         ("drop_ratio=1", "drop_ratio: is not a key; did you mean match.drop_ratio?"),
         ("iterations=1", "iterations: is not a key; did you mean schedule.iterations or sre2l.iterations or outer.iterations?"),
         ("matching.syn_step=1", "matching.syn_step: is not a key; did you mean match.syn_steps?"),

@@ -361,8 +361,11 @@ def _unknown(key: str, origin: str) -> str:
     if group := [name for name in known if name.startswith(f"{key}.")]:
         return f"{key}: is a group of keys, such as {group[0]}{origin}"
     last = {name: name.rpartition(".")[2] for name in known}
+    groups = dict.fromkeys(name.partition(".")[0] for name in known if "." in name)
     sought = key.rpartition(".")[2]
-    near = [name for name in known if last[name] == sought] or get_close_matches(key, known, n=1)
+    near = [name for name in known if last[name] == sought]
+    near = near or [f"{group}.…" for group in get_close_matches(key, groups, n=1, cutoff=0.8)]
+    near = near or get_close_matches(key, known, n=1)
     near = near or [name for name in known if last[name] in get_close_matches(sought, last.values(), n=1)]
     hint = f"did you mean {' or '.join(near)}?" if near else "`limbeck recipes scenes --full` shows all"
     return f"{key}: is not a key{origin}; {hint}"
