@@ -83,9 +83,13 @@ def run(method: Any = "edf", **changes: Any) -> limbeck.RunResult:
 
 
 def test_objects_go_in_and_nothing_is_left_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    temporary = set(Path(tempfile.gettempdir()).glob("limbeck-*"))
+    here, passing = tmp_path / "here", tmp_path / "passing"
+    here.mkdir()
+    passing.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(tempfile, "tempdir", str(passing))  # others use the system's at the same time
     seen: list[limbeck.Snapshot] = []
+    used: list[bool] = []
     result = run(
         limbeck.methods.edf(criterion=First(), beta=2.0, cam=left_map),
         network=lambda channels, height, width, classes: Small(classes),
@@ -93,12 +97,12 @@ def test_objects_go_in_and_nothing_is_left_on_disk(tmp_path: Path, monkeypatch: 
         schedule=limbeck.Uniform(0, 2),
         distance=limbeck.LayerCosine(),
         augmentation=limbeck.Dsa("crop", crop_ratio=0.1),
-        callbacks=[seen.append],
+        callbacks=[seen.append, lambda one: used.append(any(passing.rglob("run")))],
     )
-    assert list(tmp_path.iterdir()) == []
+    assert list(here.iterdir()) == []
     assert [path for path in cache.rglob("*") if path.is_file()] == []
-    left = [path for path in set(Path(tempfile.gettempdir()).glob("limbeck-*")) - temporary if (path / "run").exists()]
-    assert left == []
+    assert [path for path in passing.rglob("*") if path.name == "run"] == []
+    assert all(used)
     assert [one.iteration for one in seen] == [0, 2, 4]
     assert torch.equal(seen[1].weights[0, 0, 0], torch.tensor([3.0] * 8 + [1.0] * 8))  # β + M on the left, 1 on the right
     assert not torch.equal(seen[0].images, seen[2].images)
