@@ -50,6 +50,7 @@ from limbeck.views import Views
 
 RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
 FULL_SEED = 0  # the full data's networks are the data's own: no seed of a distillation changes them
+REPEATS = 3  # compiling is for all networks of a set, of the random images beside it and of the step sizes that are tried
 SPARE = 2000  # training images to choose a step size on where there is no validation split
 
 
@@ -197,7 +198,7 @@ class Evaluator:
         """The same, with whether training is compiled decided for so many images per class, whatever else is changed later."""
         protocol, count = self.protocol, ipc * self.data.num_classes
         how = protocol.training(self.network, self.augment, SYN_LR, ipc, "logits")
-        compiled = self.trials.compiles(how, count)
+        compiled = self.trials.compiles(how, count, self.data.shape)
         # The networks of the full data are shared by sets of every size, and decide for themselves.
         return replace(self, compile="yes" if compiled else "no", compile_full=self.compile_full or self.compile)
 
@@ -221,7 +222,7 @@ class Evaluator:
     @cached_property
     def trials(self) -> Trials:
         """What trains the networks."""
-        return Trials(self.network, self.seed, self.device, self.compile)
+        return Trials(self.network, self.seed, self.device, self.compile, REPEATS)
 
     def images_of(self, split: str) -> Images:
         """The prepared images of `val` or `test`."""
@@ -235,7 +236,7 @@ class Evaluator:
         return FullData(
             data=self.data,
             preprocessing=self.preprocessing,
-            trials=replace(self.trials, network=network, seed=FULL_SEED, compile=self.compile_full or self.compile),
+            trials=Trials(network, FULL_SEED, self.device, self.compile_full or self.compile),
             settings=self.settings,
             augment=self.augment,
         )

@@ -6,7 +6,7 @@ network is trained — optimiser, epochs, augmentation, device — is the affair
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from limbeck.accuracy import protocol_name
 from limbeck.distilled.small_set import SmallSet
-from limbeck.evaluation.evaluator import Evaluator
+from limbeck.evaluation.evaluator import REPEATS, Evaluator
 from limbeck.evaluation.trials import Trial, Trials
 from limbeck.networks.factory import Factory
 from limbeck.networks.flat import flat_network
@@ -136,8 +136,9 @@ class ProtocolFit:
         """See `Fit`."""
         evaluator, labels, kind = self.evaluator, small.labels, small.kind
         flat = flat_network(network, small.shape, small.num_classes).to(evaluator.device)
-        trials = Trials(flat, evaluator.seed, evaluator.device, evaluator.compile)
+        trials = Trials(flat, evaluator.seed, evaluator.device, evaluator.compile, REPEATS)
         if kind != "logits" and len(small) == len(evaluator.data.train):
+            trials = replace(trials, repeats=1)
             how = evaluator.full_data.how
         else:
             ipc, rate = -(-len(small) // small.num_classes), small.syn_lr or self.random_lr

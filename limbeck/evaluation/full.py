@@ -149,7 +149,7 @@ class FullData:
             batch_size=settings.full_batch_size,
             augment=self.augment.identity(),
             seed=self.trials.seed,
-            compile=self.trials.compiles(self.how, len(self.data.train)),
+            compile=self.trials.compiles(self.how, len(self.data.train), self.data.shape),
         )
 
     def trial(self, number: int) -> Trial:

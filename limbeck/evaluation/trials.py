@@ -125,12 +125,15 @@ class Trials:
         seed: of the draws.
         device: to compute on.
         compile: `yes`, `no`, or `auto` for those that are long enough.
+        repeats: how many of a kind are counted upon, however few are asked for: compiling is for all of them, and what is compiled
+            rounds otherwise, so that a figure may not depend on how many there are.
     """
 
     network: FlatNetwork
     seed: int
     device: torch.device
     compile: Compile = "auto"
+    repeats: int = 1
 
     def run(
         self,
@@ -212,9 +215,12 @@ class Trials:
         """Where and how."""
         return Compute(self.network, self.device, self.compile)
 
-    def compiles(self, how: Training, count: int) -> bool:
-        """Whether the gradient of such a training on so many images is compiled."""
-        return self.compute.compiles(how.steps(count))
+    def compiles(self, how: Training, count: int, shape: tuple[int, int, int]) -> bool:
+        """Whether the gradient of such a training on so many images (C, H, W) is compiled."""
+        return self.compute.compiles(self._weighed(how, count, shape))
+
+    def _weighed(self, how: Training, count: int, shape: tuple[int, int, int]) -> int:
+        return self.repeats * self.compute.weighed(how.steps(count), shape, min(count, how.batch_size))
 
     def gradient(self, trial: Trial, count: int | None = None, ranks: Ranks = Ranks()) -> Gradient:
         """The gradient that a trial descends along, `count` of them in step; of this rank's share of the batches."""
@@ -223,7 +229,8 @@ class Trials:
         }
         if not ranks.alone and self.network.has_batch_norm:  # whose statistics are those of all ranks
             return Gradient(self.network, trial.how.loss)
-        return self.compute.gradient(trial.how.loss, trial.images.shape, trial.steps, batches, count)
+        steps = self._weighed(trial.how, len(trial.images), trial.images.shape)
+        return self.compute.gradient(trial.how.loss, trial.images.shape, steps, batches, count)
 
     def start(self, trial: Trial) -> Tensor:
         """The fresh parameters of a trial."""

@@ -252,11 +252,12 @@ def _gradient(materials: Materials, classes: Tensor) -> Gradient | None:
     """g, compiled where there are steps enough; None leaves it to the objective."""
     data, real = materials.data, materials.own(RealSettings)
     compute = Compute(materials.network, materials.device, materials.compile)
-    steps = materials.own(OuterSettings).iterations * data.num_classes
+    counts = torch.from_numpy(data.train.labels).bincount()[classes.unique()].clamp(max=real.batch)
+    batch = int(counts.mode().values)
+    steps = compute.weighed(materials.own(OuterSettings).iterations * data.num_classes, data.shape, batch)
     if not compute.compiles(steps):
         return None
-    counts = torch.from_numpy(data.train.labels).bincount()[classes.unique()].clamp(max=real.batch)
     # Classes of other sizes are computed uncompiled: each size is compiled for some ten seconds.
     trained, ranks = min(len(classes), real.network_batch), materials.spread.ranks
-    batches = {int(counts.mode().values), len(range(trained)[ranks.share(trained)]) or 1}
+    batches = {batch, len(range(trained)[ranks.share(trained)]) or 1}
     return compute.gradient(cross_entropy, data.shape, steps, batches)

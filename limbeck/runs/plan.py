@@ -346,7 +346,7 @@ def _evaluation(workspace: Workspace, count: int) -> tuple[bool, float]:
         return seconds_of(lambda: logits_of(module, TensorImages(images.images[:few])))
 
     few = few_of(seen, len(images))
-    compiled = evaluator.trials.compiles(how, total)
+    compiled = evaluator.trials.compiles(how, total, data.shape)
     one = how.epochs * total / batch * step * (COMPILED if compiled else 1.0) + seen(few) * count / few
     return compiled, one
 

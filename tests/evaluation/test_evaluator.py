@@ -269,7 +269,9 @@ def test_full_says_how_much_of_the_training_images_is_known(evaluator: Evaluator
 
 
 def test_sets_of_every_size_share_the_networks_of_the_full_data(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compute, "COMPILE_FROM_STEPS", 60)  # forty epochs are 40 steps for one image per class, 120 for ten
+    monkeypatch.setattr(
+        compute, "COMPILE_FROM_STEPS", 200
+    )  # forty epochs are 40 steps for one image per class, 120 for ten, and count threefold
     few, many = (evaluator.decided(ipc) for ipc in (1, 10))
     assert (few.compile, many.compile) == ("no", "yes")
     assert few.full_data.kept.path == many.full_data.kept.path == evaluator.full_data.kept.path

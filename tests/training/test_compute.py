@@ -1,11 +1,20 @@
 """What is compiled: by a count of steps in which large ones weigh more, so that equal trainings decide alike."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from limbeck.augmentation import Dsa
+from limbeck.evaluation.evaluator import REPEATS
+from limbeck.evaluation.protocols import PROTOCOLS
+from limbeck.evaluation.trials import Trial, Trials
 from limbeck.networks.flat import flat_network
 from limbeck.networks.micro_batches import output_sizes
 from limbeck.training.compute import Compute
+from limbeck.training.gradient import Gradient
+from limbeck.training.images import TensorImages
+from limbeck.training.targets import Labels
 
 
 @pytest.mark.parametrize(
@@ -22,6 +31,31 @@ from limbeck.training.compute import Compute
 def test_large_steps_count_for_many(name: str, side: int, batch: int, steps: int, compiled: bool) -> None:
     compute = Compute(flat_network(name, (3, side, side), 10), torch.device("cpu"))
     assert compute.compiles(compute.weighed(steps, (3, side, side), batch)) == compiled
+
+
+@pytest.mark.parametrize(
+    ("side", "width", "ipc", "epochs", "compiled"),
+    [
+        (32, 32, 10, 1000, True),  # CIFAR-10 under `dd`
+        (32, 32, 10, 300, True),  # the same of the recipe sized for two cores
+        (32, 32, 1, 1000, False),  # steps of ten small images
+        (128, 128, 1, 1000, True),  # ImageNet's subsets
+    ],
+)
+def test_trainings_on_sets_count_by_the_size_of_their_steps(
+    side: int, width: int, ipc: int, epochs: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And for many: a network of the full data, of which there are two or three, has to save more than one of a set."""
+    network = flat_network(f"ConvNetD3-w{width}", (3, side, side), 10)
+    how = replace(PROTOCOLS["dd"], epochs=epochs).training(network, Dsa(), 0.01, ipc, "logits")
+    of_sets = Trials(network, 0, torch.device("cpu"), repeats=REPEATS)
+    assert of_sets.compiles(how, 10 * ipc, (3, side, side)) == compiled
+    weighed = of_sets.compute.weighed(epochs, (3, side, side), 10 * ipc)
+    assert replace(of_sets, repeats=1).compiles(how, 10 * ipc, (3, side, side)) == (weighed >= 4000)
+    # What trains decides alike.
+    monkeypatch.setattr("limbeck.training.compute._compiled", lambda same, loss, *_: Gradient(same.network, loss, compile=True))
+    trial = Trial(TensorImages(torch.zeros(10 * ipc, 3, side, side)), Labels(torch.zeros(10 * ipc, 10)), how, ("evaluation", 0))
+    assert of_sets.gradient(trial).compile == compiled
 
 
 def test_weighed_steps_in_closed_form() -> None:
