@@ -17,7 +17,7 @@ from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch, output_sizes, sizes
 from limbeck.runtime.determinism import deterministic
 from limbeck.runtime.devices import has_values, on_gpu, one_thread
-from limbeck.runtime.executor import cores
+from limbeck.runtime.executor import cores, workers_wait
 from limbeck.runtime.memory import free_memory
 from limbeck.training.gradient import Gradient, Loss
 from limbeck.training.images import Images
@@ -33,8 +33,10 @@ COMPILE_FROM_STEPS = 4000
 SAVED_A_STEP = 2.5e-3
 SAVED_A_NUMBER = 1e-9
 SAVED_ON_A_GPU = SAVED_A_NUMBER / 30
-# Starting a worker costs some five seconds. That may be timed: where a training runs changes no bit of it.
+# Starting a worker costs some five seconds; one that is there makes its functions ready. That may be timed: where a training runs
+# changes no bit of it.
 WORKERS_FROM_SECONDS = 20.0
+WAITING_WORKERS_FROM_SECONDS = 5.0
 TIMED_STEPS = 3
 
 
@@ -97,7 +99,7 @@ class Compute:
             for _ in range(TIMED_STEPS):
                 gradient(theta, x, y)
             step = (time.perf_counter() - began) / TIMED_STEPS
-        return step * steps >= WORKERS_FROM_SECONDS
+        return step * steps >= (WAITING_WORKERS_FROM_SECONDS if workers_wait() else WORKERS_FROM_SECONDS)
 
     def together(self, shape: tuple[int, int, int], batch: int) -> int:
         """How many networks to train in step, vectorised over their parameters: on a GPU as many as its memory holds."""

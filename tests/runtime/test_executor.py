@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from limbeck.runtime.errors import Failure
-from limbeck.runtime.executor import Local, Ticks, cores, side_by_side, ticks
+from limbeck.runtime.executor import Local, Ticks, cores, local, side_by_side, ticks, workers_wait
 from limbeck.runtime.executor.on_ray import Ray
 
 
@@ -78,6 +78,17 @@ def test_ticks_are_told_and_none_is_lost() -> None:
         assert sum(told) == 7
         counter.add()
     assert sum(told) == 8
+
+
+def test_workers_stay_and_it_is_known_whether_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_seen", {})
+    list(side_by_side(abs, [-1], 1))  # by this process alone
+    assert not workers_wait()
+    list(side_by_side(abs, [-1, -2, -3], 2))
+    assert workers_wait()
+    now = time.monotonic()
+    monkeypatch.setattr("limbeck.runtime.executor.local.time.monotonic", lambda: now + 1000)
+    assert not workers_wait()
 
 
 def test_fewer_cores_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,10 @@ from limbeck.augmentation import Dsa
 from limbeck.evaluation.evaluator import REPEATS
 from limbeck.evaluation.protocols import PROTOCOLS
 from limbeck.evaluation.trials import Trial, Trials
+from limbeck.losses import soft_cross_entropy
 from limbeck.networks.flat import flat_network
 from limbeck.networks.micro_batches import output_sizes
+from limbeck.training import compute as compute_module
 from limbeck.training.compute import Compute
 from limbeck.training.gradient import Gradient
 from limbeck.training.images import TensorImages
@@ -56,6 +58,17 @@ def test_trainings_on_sets_count_by_the_size_of_their_steps(
     monkeypatch.setattr("limbeck.training.compute._compiled", lambda same, loss, *_: Gradient(same.network, loss, compile=True))
     trial = Trial(TensorImages(torch.zeros(10 * ipc, 3, side, side)), Labels(torch.zeros(10 * ipc, 10)), how, ("evaluation", 0))
     assert of_sets.gradient(trial).compile == compiled
+
+
+@pytest.mark.parametrize(("waiting", "least", "pays"), [(True, 0.0, True), (True, 1e9, False), (False, 0.0, False)])
+def test_workers_that_wait_pay_sooner(monkeypatch: pytest.MonkeyPatch, waiting: bool, least: float, pays: bool) -> None:
+    monkeypatch.setattr(compute_module, "cores", lambda: 2)
+    monkeypatch.setattr(compute_module, "workers_wait", lambda: waiting)
+    monkeypatch.setattr(compute_module, "WORKERS_FROM_SECONDS", 1e9)
+    monkeypatch.setattr(compute_module, "WAITING_WORKERS_FROM_SECONDS", least)
+    network = flat_network("MLP-w8", (1, 2, 2), 10)
+    images, gradient = TensorImages(torch.zeros(3, 1, 2, 2)), Gradient(network, soft_cross_entropy)
+    assert Compute(network, torch.device("cpu")).pays_workers(gradient, images, Labels(torch.zeros(3, 10)), 3, 1000) == pays
 
 
 def test_weighed_steps_in_closed_form() -> None:

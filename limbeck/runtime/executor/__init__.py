@@ -16,6 +16,7 @@ from limbeck.runtime.executor.interface import Process as Process
 from limbeck.runtime.executor.interface import Tick as Tick
 from limbeck.runtime.executor.local import Local as Local
 from limbeck.runtime.executor.local import side_by_side as side_by_side
+from limbeck.runtime.executor.local import workers_wait as workers_wait
 from limbeck.runtime.executor.shards import Shard as Shard
 from limbeck.runtime.executor.streams import spread as spread
 from limbeck.runtime.executor.ticks import Ticks as Ticks

@@ -31,6 +31,7 @@ from limbeck.runtime.notices import Notice, received, watched
 
 ROOMY = 2e9  # bytes that shared memory must have free
 LOOK_EVERY = 0.5  # seconds between two looks at whether one's parent lives
+STAY = 240.0  # seconds that workers stay for at least without a job; joblib ends them after 300
 
 
 class Local(Executor):
@@ -123,6 +124,7 @@ def side_by_side(function: Callable[[J], R], jobs: Sequence[J], processes: int) 
             with kept_from_children(), _workers(max(2, processes - 1)):
                 others = Parallel(return_as="generator_unordered", pre_dispatch=processes - 1)
                 done.update((number, received(found)) for number, found in others(handed_out()))
+            _seen[os.getpid()] = time.monotonic()
         except BaseException as error:  # noqa: BLE001 (raised where the results are wanted)
             failed.append(error)
 
@@ -144,6 +146,14 @@ def side_by_side(function: Callable[[J], R], jobs: Sequence[J], processes: int) 
     if failed:
         raise _told_apart(failed[0])
     yield from (done[number] for number in range(len(jobs)))
+
+
+_seen: dict[int, float] = {}  # by the number of a process, for a child knows it too: when its workers ended their last jobs
+
+
+def workers_wait() -> bool:
+    """Whether this process has workers that wait for jobs, so that none need be started."""
+    return time.monotonic() - _seen.get(os.getpid(), -STAY) < STAY
 
 
 def _start_trackers() -> None:
@@ -188,6 +198,7 @@ def _shared_folder() -> Path:
 
 def _end_workers(collector: threading.Thread) -> None:
     """End the processes that compute for this one; joblib, whose results fail with that, tidies up in the collector's thread."""
+    _seen.pop(os.getpid(), None)
     end_children(grace=1.5, among=lambda words: any("loky" in word for word in words))
     collector.join(3.0)
 
