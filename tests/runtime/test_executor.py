@@ -69,6 +69,15 @@ def test_a_failure_is_raised_here(processes: int) -> None:
         list(side_by_side(refuse, [0, 1, 2], processes))
 
 
+def test_after_a_failure_others_are_begun_at_once() -> None:
+    """The workers that were ended with it are not asked again before it is known that they are gone."""
+    for _ in range(5):
+        assert list(side_by_side(abs, [-1, -2, -3, -4], 2)) == [1, 2, 3, 4]
+        with pytest.raises(ValueError, match="one is refused"):
+            list(side_by_side(refuse, [0, 2, 3, 1], 2))  # by this process, which takes the last one
+        assert list(side_by_side(abs, [-1, -2, -3], 2)) == [1, 2, 3]
+
+
 def test_ticks_are_told_and_none_is_lost() -> None:
     told: list[int] = []
     with ticks(told.append, every=0.05) as counter:

@@ -172,8 +172,8 @@ def _workers(count: int) -> Any:
     own, folder = os.getpid(), str(_shared_folder())
     how = {"n_jobs": count, "inner_max_num_threads": 1, "mmap_mode": "c", "temp_folder": folder}
     try:
-        # The folder is among what they begin with, so that those of another one are not taken again.
-        return parallel_config(backend="loky", **how, initializer=_become_worker, initargs=(own, folder))
+        # What they begin with says which these are: those of another folder, or that were ended, are not taken again.
+        return parallel_config(backend="loky", **how, initializer=_become_worker, initargs=(own, folder, _worker.ended))
     except TypeError:  # joblib before 1.5 has no such thing: they become workers with their first job
         return parallel_config(backend="loky", **how)
 
@@ -199,6 +199,7 @@ def _shared_folder() -> Path:
 def _end_workers(collector: threading.Thread) -> None:
     """End the processes that compute for this one; joblib, whose results fail with that, tidies up in the collector's thread."""
     _seen.pop(os.getpid(), None)
+    _worker.ended += 1
     end_children(grace=1.5, among=lambda words: any("loky" in word for word in words))
     collector.join(3.0)
 
@@ -232,15 +233,15 @@ def _numbered(
 
 
 class _Worker:
-    """What a process of joblib's knows of itself."""
+    """What a process of joblib's knows of itself, and how often it has ended workers of its own."""
 
-    ready, working = False, False
+    ready, working, ended = False, False, 0
 
 
 _worker = _Worker()
 
 
-def _become_worker(parent: int, folder: str = "") -> None:
+def _become_worker(parent: int, folder: str = "", ended: int = 0) -> None:
     """Have this process end its job when its parent asks for that, which alone gets the signals, and itself when that is gone."""
     if _worker.ready:
         return
