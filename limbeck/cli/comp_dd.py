@@ -49,8 +49,8 @@ def run(arguments: Namespace) -> "Recovery | Submission":
     from limbeck.runtime.executor import Cluster, current
     from limbeck.studies import comp_dd
     from limbeck.studies.acceptance import read_submission
-    from limbeck.studies.cells import take_over
     from limbeck.studies.submission import run_benchmark
+    from limbeck.studies.taken import take_over, taken_said
 
     if arguments.check is not None:
         return read_submission(Path(arguments.check), (comp_dd.comp_dd(), comp_dd.scenes()))
@@ -71,7 +71,7 @@ def run(arguments: Namespace) -> "Recovery | Submission":
     with working("output", output, shared=True) as work:
         if arguments.reuse is not None:
             taken = take_over(cells, Path(here("--reuse", arguments.reuse)), work.folder)
-            how.progress.say(f"{len(taken)} cells taken from {arguments.reuse}")
+            how.progress.say(taken_said(taken, arguments.reuse))
         found = run_benchmark(benchmark, parts, cells, notes, work.folder, how)
         figure = write_figure(recovery_figure(found.tables, found.levels), work.folder / "recovery.png")
     paths = {name: work.named(path) for name, path in {**found.paths, **figure}.items()}

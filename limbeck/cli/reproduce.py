@@ -61,7 +61,7 @@ def run(arguments: Namespace) -> "Reproduction | Listing":
     if arguments.list:
         from limbeck.reproduction.times import listing
 
-        return listing(asked, Path(output), how.progress)
+        return listing(asked, Path(output), how.progress, reuse=arguments.reuse)
     with working("output", output, shared=True) as work:
         found = run_items(asked, work.folder, running=how, reuse=arguments.reuse)
     paths = {name: work.named(path) for name, path in found.paths.items()}

@@ -31,10 +31,12 @@ from limbeck.runtime.located import here
 from limbeck.runtime.notices import gathered, kind_of, logged
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.runtime.room import disks_told
-from limbeck.studies.cells import Cell, take_over
+from limbeck.studies.cells import Cell, CellFolder
 from limbeck.studies.compare import check_alike
 from limbeck.studies.entrants import unread_of
 from limbeck.studies.matrix import Matrix, Running, run_matrix
+from limbeck.studies.taken import take_over, taken_said
+from limbeck.studies.versions import versions_said
 
 
 @dataclass(frozen=True)
@@ -187,9 +189,7 @@ def run(asked: Asked, folder: Path, *, running: Running = Running(), reuse: Sequ
         progress=running.progress,
     )
     for place in reuse:
-        plain = [cell for cell in cells if cell.name not in measurements.needed]  # there are no run folders to measure
-        taken = take_over(plain, Path(here("--reuse", str(place))), folder)
-        running.progress.say(f"{len(taken)} cells taken from {place}")
+        running.progress.say(taken_said(take_over(reusable(cells, measurements), Path(here("--reuse", str(place))), folder), place))
     unmeasured = _caught_up(cells, measurements) if running.max_seconds != 0 else {}  # who only looks computes nothing
     # What could not be measured on a run folder would not be on another.
     again = lambda cell: cell.name not in unmeasured and measurements.lacks(cell)  # noqa: E731
@@ -208,7 +208,37 @@ def run(asked: Asked, folder: Path, *, running: Running = Running(), reuse: Sequ
         base=asked.base,
         overrides=asked.overrides,
     )
-    return write(whole, folder)
+    return write(whole, _with_earlier(whole, asked, folder), folder)
+
+
+def reusable(cells: Sequence[Cell], measurements: Measurements) -> list[Cell]:
+    """Those that may be taken from another grid: of the others more is measured, on run folders that are not there."""
+    return [cell for cell in cells if cell.name not in measurements.needed]
+
+
+def _with_earlier(found: Reproduction, asked: Asked, folder: Path) -> Reproduction:
+    """With the items that the folder has from before, where they were asked for alike: its file tells of the whole folder."""
+    try:
+        before = Reproduction.read(folder)
+    except UsageError:  # there is none, or it is broken, and this is what writes it anew
+        return found
+    said = ((one.scale, one.seeds, one.data, one.base, dict(one.overrides)) for one in (before, found))
+    mine = {one.item for one in found.items}
+    earlier = [one for one in before.items if one.item in ITEMS and one.item not in mine]
+    if next(said) != next(said) or not earlier:
+        return found
+    own = {cell.name for cell in _unique(asked.grid(ITEMS[one]) for one in mine)}
+    others = [cell for cell in _unique(asked.grid(ITEMS[one.item]) for one in earlier) if cell.name not in own]
+    held = CellFolder(folder)
+    open_ones = [cell.name for cell in others if not held.result_file(cell).exists()]
+    failed = {name: said for name, said in before.failed.items() if name in open_ones}
+    return replace(
+        found,
+        items=tuple(sorted((*earlier, *found.items), key=lambda one: [*ITEMS].index(one.item))),
+        cells=found.cells + len(others),
+        failed={**failed, **found.failed},
+        left=(*found.left, *(name for name in open_ones if name not in failed)),
+    )
 
 
 def _caught_up(cells: Sequence[Cell], measurements: Measurements) -> dict[str, str]:
@@ -284,7 +314,7 @@ def _found(asked: Asked, item: Item, grid: Sequence[Spot], matrix: Matrix, measu
         full=full,
         series=read.series(),
         published=published(item.name),
-        notes=tuple(_notes(grid)),
+        notes=(*_notes(grid), *versions_said(results.values())),
         doubts=read.doubts,
         failures=tuple(read.failures()),
         left=len(own & {*matrix.left} | own - results.keys()),

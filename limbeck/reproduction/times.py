@@ -16,16 +16,18 @@ from limbeck.recipes import load_recipe
 from limbeck.reproduction.claims import least_effect
 from limbeck.reproduction.measures import Measurements
 from limbeck.reproduction.reading import Grid as ItemGrid
-from limbeck.reproduction.run import Asked, wanted
+from limbeck.reproduction.run import Asked, reusable, wanted
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.fingerprint import encodable, fingerprint
 from limbeck.runtime.kept import Kept, place
+from limbeck.runtime.located import here
 from limbeck.runtime.progress import Progress
 from limbeck.runtime.records import Record
 from limbeck.runtime.tables import Grid, Page, duration
 from limbeck.studies.cells import Cell, CellFolder, CellRecord
 from limbeck.studies.cost import mean
+from limbeck.studies.taken import to_take_over
 
 AGAIN = 0.7  # of an iteration, which the plain gradient takes where the norm is matched
 OF_ROWS = ("match.criterion", "match.drop", "match.match_norm", "enhance.")  # what rows differ in, and no time
@@ -117,17 +119,15 @@ class Listing(Record):
                 one.title,
                 str(one.claims),
                 one.effect,
-                str(one.cells),
-                str(one.finished),
+                f"{one.finished}/{one.cells}",
                 one.left,
             )
             for one in self.items
         ]
-        yield Grid.of(
-            [("item", "", "claims", "effects from", "cells", "finished", "left, about"), *rows], f"items at {self.scale} scale"
-        )
+        yield Grid.of([("item", "", "claims", "from", "cells", "left, about"), *rows], f"items at {self.scale} scale")
         known = [one.seconds for one in self.items if one.seconds is not None]
-        yield "effects from: the least mean that these seeds decide a claim with, in standard deviations of the differences"
+        yield "from: the least mean that these seeds decide a claim with, in standard deviations of the differences"
+        yield "cells: those that are finished, of all"
         yield f"in all about {duration(math.fsum(known))}, one distillation at a time; shared cells count where they come first"
         yield from (f"note: {note}" for note in self.notes)
 
@@ -135,13 +135,17 @@ class Listing(Record):
         return str(Page(tuple(self.lines()), width=100))
 
 
-def listing(asked: Asked, folder: Path, progress: Progress) -> Listing:
+def listing(asked: Asked, folder: Path, progress: Progress, *, reuse: Sequence[Path | str] = ()) -> Listing:
     """The items that are asked for, with their times.
 
     Args:
         asked: what to list.
         folder: of the reproduction, whose finished cells take no time any more.
         progress: where to report.
+        reuse: folders of other grids, of which what would be taken counts as finished; nothing is written.
+
+    Raises:
+        UsageError: when a folder of those is not the folder of a grid.
     """
     grids = {item.name: asked.grid(item) for item in asked.items}
     held = CellFolder(folder)
@@ -149,6 +153,9 @@ def listing(asked: Asked, folder: Path, progress: Progress) -> Listing:
     measured = {name: found for name, cell in cells.items() if (found := held.read(cell)) is not None}
     needed = wanted(asked, asked.items)
     measurements = Measurements(folder, wanted=needed, needed=needed, eye=asked.scale.eye, progress=progress)
+    for other in reuse:
+        taken = to_take_over(reusable(list(cells.values()), measurements), Path(here("--reuse", str(other))), folder)
+        measured = {cell.name: found for cell, found in taken.items()} | measured
     finished = {name for name in measured if not measurements.lacks(cells[name])}
     times = _Times(measured, cells, progress)
     rows, counted = [], {*finished}

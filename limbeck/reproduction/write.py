@@ -18,21 +18,21 @@ from limbeck.reproduction.items import ITEMS
 from limbeck.reproduction.measures import PICTURES
 from limbeck.reproduction.results import FILE, ITEM, REPRODUCTION, ItemResult, Reproduction
 from limbeck.reproduction.values import PLAIN, title_of
-from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_tensors, write_bytes, write_json, write_text
 
 
-def write(found: Reproduction, folder: Path) -> Reproduction:
+def write(found: Reproduction, whole: Reproduction, folder: Path) -> Reproduction:
     """Write the files of what was found; the same with their paths.
 
-    Items that were written before, of the same seeds, images and settings, and are not among those stay in `reproduction.json`, so
-    that it tells of the whole folder.
+    Args:
+        found: the items that were asked for.
+        whole: with those that the folder has from before, of which `reproduction.json` tells.
+        folder: where to.
     """
     paths = {"cells": str(folder / "cells")}
     for one in found.items:
         for name, path in _write_item(one, folder):
             paths[f"{one.item} {name}" if len(found.items) > 1 else name] = str(path)
-    whole = _with_earlier(found, folder)
     write_json(folder / FILE, whole, REPRODUCTION)
     write_text(folder / "reproduction.md", whole.markdown)
     return replace(found, paths={**paths, "reproduction": str(folder / FILE)})
@@ -125,23 +125,3 @@ def _parquet(one: ItemResult) -> bytes:
     buffer = io.BytesIO()
     parquet.write_table(arrow.Table.from_pylist(named, schema=schema), buffer)
     return buffer.getvalue()
-
-
-def _with_earlier(found: Reproduction, folder: Path) -> Reproduction:
-    """With the items that the folder has from before, where they were asked for alike."""
-    try:
-        before = Reproduction.read(folder)
-    except UsageError:  # there is none, or it is broken, and this is the command that writes it anew
-        return found
-    earlier = before.items if _alike(before, found) else ()
-    held = {one.item: one for one in (*earlier, *found.items)}
-    order = list(ITEMS)
-    return replace(
-        found, items=tuple(sorted(held.values(), key=lambda one: order.index(one.item) if one.item in order else len(order)))
-    )
-
-
-def _alike(a: Reproduction, b: Reproduction) -> bool:
-    """Whether the items of both may stand in one file, which says once how they were run."""
-    said = ((one.scale, one.seeds, one.data, one.base, dict(one.overrides)) for one in (a, b))
-    return next(said) == next(said)

@@ -3,7 +3,6 @@ the defaults, so that results measured under others are noticed; `runs/NAME/` an
 finished.
 """
 
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from limbeck.methods.registry import method_of
 from limbeck.networks.convnet import PADDED
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.folder import RESULTS
-from limbeck.runs.identity import NONE, NUMERICS, effects, otherwise, same_place
+from limbeck.runs.identity import NUMERICS, effects, otherwise, same_place
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.unread import may_read_experts
 from limbeck.runtime.checked import shown
@@ -32,8 +31,8 @@ from limbeck.runtime.fingerprint import encodable, fingerprint
 from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import FileKind
-from limbeck.studies.contents import Noted, changed, is_still, may_be_taken, noted
-from limbeck.studies.images import SourceImages, built_in, two_of_one_source
+from limbeck.studies.contents import Noted, changed, is_still, noted
+from limbeck.studies.images import SourceImages, two_of_one_source
 
 CELL = FileKind("cell of a grid")
 # Where things lie and how many processes fetch them: no result depends on these.
@@ -260,7 +259,7 @@ class CellFolder:
             raise self._of_other_images(cell, f"{shown(cell.settings.data.source)} holds now")
         if said := changed(held.noted, cell.settings, self.images, opening):
             raise UsageError(f"output: {str(path)!r} {said}; name another folder with --output, or delete the file")
-        if old := otherwise(held.numerics, cell.settings, padded=_pads(cell.settings)):
+        if old := otherwise(held.numerics, cell.settings, padded=pads(cell.settings)):
             raise UsageError(f"output: {str(path)!r} was measured by an earlier version: {old}; name another folder with --output")
         return replace(held, facts=cell.facts)
 
@@ -344,56 +343,6 @@ def comparison(metrics: Path) -> dict[str, float]:
     return {name: sum(found) / len(found) for name, found in values.items() if found} | ({"n": len(rows)} if rows else {})
 
 
-def take_over(cells: Sequence[Cell], source: Path, folder: Path) -> list[str]:
-    """Copy what another grid has measured under equal settings.
-
-    `limbeck compare` on scenes:medium and the medium level of `limbeck comp-dd --scenes` ask for the same distillations under other
-    names. A cell's file says which settings are not the defaults, and with that what was measured; its name and facts are only the
-    grid's.
-
-    Args:
-        cells: of this grid.
-        source: the folder of another grid, which may still be growing.
-        folder: that of this one; cells that are there stay as they are.
-
-    Returns:
-        The names of the cells that were taken over.
-
-    Raises:
-        UsageError: when `source` is not the folder of a grid, or a cell cannot be written.
-    """
-    if not os.path.isdir(source / "cells"):
-        raise UsageError(f"--reuse: {str(source)!r} has no folder cells/, which every grid's has")
-    records = (_readable(path) for path in sorted((source / "cells").glob("*.json")))
-    held = {fingerprint(record.settings.changed(NONE)): record for record in records if record is not None}
-    own, taken = CellFolder(folder), []
-    for cell in cells:
-        found = held.get(fingerprint(cell.changed.changed(NONE)))
-        if found is None or own.result_file(cell).exists():
-            continue
-        if otherwise(found.numerics, cell.settings, padded=_pads(cell.settings)):
-            continue
-        if not may_be_taken(found.noted, cell.settings, own.images):
-            continue
-        if not built_in(cell.settings) and not own.images.are_the_same(found.images, cell.settings):
-            continue
-        try:
-            own.write(cell, found)
-        except OSError as error:
-            raise UsageError(f"output: {str(folder)!r} cannot be written: {error.strerror}") from error
-        taken.append(cell.name)
-    return taken
-
-
-def _pads(settings: DistillSettings) -> bool:
+def pads(settings: DistillSettings) -> bool:
     """Whether ConvNets pad the images, as far as settings say how large these are."""
     return settings.data.size == PADDED and str(settings.network).startswith("ConvNet")
-
-
-def _readable(path: Path) -> CellRecord | None:
-    """A cell's file; None where it holds something else."""
-    try:
-        held = read_json(path, CELL)
-        return CellRecord.from_dict(held) if "settings" in held else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None

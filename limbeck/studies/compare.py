@@ -34,6 +34,7 @@ from limbeck.studies.entrants import cell_name, file_name, file_names, said_of
 from limbeck.studies.judging import Pair, checked_pairs
 from limbeck.studies.matrix import Running, run_matrix
 from limbeck.studies.table import COMPARISON, Table, tabulate
+from limbeck.studies.versions import versions_said
 
 # What must agree, or figures would answer different questions; and what should, or they answer one question more.
 SAME, LIKE = ("data.", "eval."), ("network", "augment.", "experts.", "engine.precision")
@@ -209,7 +210,7 @@ def compare_cells(
         data=source if isinstance(source, str) else described(source),
         seeds=tuple(dict.fromkeys(cell.facts["seed"] for cell in cells)),
         sections=tabulate(list(matrix.results.values()), pairs),
-        notes=tuple(notes),
+        notes=(*notes, *versions_said(matrix.results.values())),
         doubts=doubts_of(matrix.results),
         failed=matrix.failed,
         left=tuple(matrix.left),

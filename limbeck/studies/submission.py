@@ -19,6 +19,7 @@ from limbeck.studies.comp_dd import Benchmark, Part
 from limbeck.studies.entrants import said_of
 from limbeck.studies.matrix import Running, run_matrix
 from limbeck.studies.recovery import RECOVERY, Levels, Recovery, table_lines, tabulate
+from limbeck.studies.versions import versions_said
 
 FORMAT = 1
 FILE, CARD = "submission.json", "README.md"
@@ -44,11 +45,11 @@ def run_benchmark(
     for remark in said_of(cells):
         running.progress.say(remark)
     matrix = run_matrix(cells, output, replace(running, checked=benchmark.published))  # ImageNet's folders were looked through
-    paths, doubts = {"cells": str(output / "cells")}, doubts_of(matrix.results)
+    paths, doubts, versions = {"cells": str(output / "cells")}, doubts_of(matrix.results), versions_said(matrix.results.values())
     if matrix.results:
         paths |= {name: str(output / f"comp-dd.{name}") for name in ("json", "md")}
     if matrix.results and not (matrix.failed or matrix.left):
-        said = [*notes, *told(doubts)]
+        said = [*notes, *versions, *told(doubts)]
         write_submission(output / "submission", benchmark, parts, cells, matrix.results, said)
         paths["submission"] = str(output / "submission")
     found = Recovery(
@@ -57,7 +58,7 @@ def run_benchmark(
         levels=benchmark.levels,
         seeds=tuple(sorted({cell.facts["seed"] for cell in cells})),
         tables=tabulate(benchmark.levels, list(matrix.results.values())),
-        notes=tuple(notes),
+        notes=(*notes, *versions),
         doubts=doubts,
         failed=matrix.failed,
         left=tuple(matrix.left),

@@ -25,10 +25,10 @@ from limbeck.reproduction.reading import total
 from limbeck.reproduction.results import Reproduction
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import Failure, UsageError
-from limbeck.runtime.files import read_json
+from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable
 from limbeck.studies import matrix
-from limbeck.studies.cells import Cell
+from limbeck.studies.cells import CELL, Cell
 
 BASE = {"edf": 0.6, "datm": 0.5, "random": 0.2, "mtt": 0.4, "ftd": 0.45, "sre2l": 0.3, "rded": 0.3}
 NUMBER = {"type": ["number", "null"]}
@@ -134,6 +134,56 @@ def test_finished_cells_are_found_again_by_the_same_and_by_other_items(started: 
     assert [one.item for one in Reproduction.read(Path("out")).items] == ["table3", "fig4"]
     assert main(["reproduce", "all", "--only", "fig4,table3", "--output", "out", "--seeds", "0,1", "--show"]) == 0
     assert len(starts(started)) == 20
+
+
+def test_who_looks_at_one_item_leaves_what_the_file_tells_of_the_others(started: Path) -> None:
+    """`cells`, `failed` and `left` are those of all items that stand in the file."""
+    both = ["reproduce", "fig4", "table3", "--output", "out"]
+    assert main([*both, "--show"]) == 0
+    file = Path("out/reproduction.json")
+    before = read_json(file)
+    assert before["cells"] == len(before["left"]) == 30
+    assert main(["reproduce", "fig4", "--output", "out", "--show"]) == 0
+    after = read_json(file)
+    assert after["cells"] == 30 and sorted(after["left"]) == sorted(before["left"])
+    assert main(["reproduce", "fig4", "--output", "out"]) == 0
+    found = Reproduction.read(Path("out"))
+    assert (found.cells, len(found.left)) == (30, 12) and not found.failed
+    assert all("random" in name or "ftd" in name for name in found.left)
+    assert main([*both]) == 0
+    assert (Reproduction.read(Path("out")).cells, Reproduction.read(Path("out")).left) == (30, ())
+
+
+def test_what_another_grid_has_is_counted_by_the_list_and_taken_by_the_run(
+    started: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is written by `--list`; of which versions cells are is said when they are taken and beside the table."""
+    from limbeck.reproduction import times
+
+    monkeypatch.setattr(times, "_planned", lambda *_: times.Kind(iterations=10.0, rest=1.0, evaluation=2.0, experts=5.0))
+    for words in ([], ["--list"]):
+        assert main(["reproduce", "fig4", "--output", "new", "--reuse", "nowhere", *words]) == 2
+        assert capsys.readouterr().err == "limbeck: error: --reuse: 'nowhere' has no folder cells/, which every grid's has\n"
+    assert main(["reproduce", "fig4", "--output", "old", "--seeds", "0"]) == 0
+    for path in Path("old/cells").iterdir():
+        held = read_json(path, CELL)
+        write_json(path, {**held, "environment": {"limbeck": "0.1.0", "determinism": {"instructions": "AVX2"}}}, CELL)
+    capsys.readouterr()
+    words = ["reproduce", "fig4", "--output", "new", "--reuse", "old"]
+    assert main([*words, "--list", "--json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)["items"]
+    assert (listed["cells"], listed["finished"]) == (18, 6) and not Path("new").exists()
+    assert main([*words, "--seeds", "0"]) == 0
+    said = f"6 cells taken from old, 6 measured by limbeck 0.1.0: they may differ from what {limbeck.__version__} measures"
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not any("not all measured alike" in note for note in Reproduction.read(Path("new"))["fig4"].notes)
+    for number, path in enumerate(sorted(Path("new/cells").iterdir())):
+        held = read_json(path, CELL)
+        write_json(path, {**held, "environment": {"limbeck": "0.2.0" if number else "0.1.0"}}, CELL)
+    assert main(["reproduce", "fig4", "--output", "new", "--seeds", "0", "--show"]) == 0
+    note = "cells were not all measured alike, which may be what differs: limbeck 0.1.0 in 1, 0.2.0 in 5"
+    assert Reproduction.read(Path("new"))["fig4"].notes.count(note) == 1
+    assert f"- {note}" in Path("new/fig4.md").read_text() and note in limbeck.write_report("new").read_text()
 
 
 def test_a_cell_without_its_measurement_is_made_again(started: Path, monkeypatch: pytest.MonkeyPatch) -> None:

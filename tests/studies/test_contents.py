@@ -22,8 +22,9 @@ from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.progress import NoProgress
-from limbeck.studies.cells import CELL, Cell, CellFolder, CellRecord, take_over
+from limbeck.studies.cells import CELL, Cell, CellFolder, CellRecord
 from limbeck.studies.images import SourceImages
+from limbeck.studies.taken import take_over
 
 
 def settings(**keys: object) -> DistillSettings:
@@ -55,13 +56,13 @@ def test_a_cell_is_of_the_set_that_it_started_from(start: DistilledSet, tmp_path
     run_of(grid, one, init=content_of(start))
     assert grid.collect(one).start == content_of(start)
     assert grid.read(one) is not None
-    assert take_over([one], grid.path, tmp_path / "same") == ["a"]
+    assert [*take_over([one], grid.path, tmp_path / "same")] == ["a"]
     shutil.move("start", "there")  # wherever it lies
     moved = cell("a", settings=settings(init="there"))
     assert grid.read(moved) is not None
-    assert take_over([moved], grid.path, tmp_path / "moved") == []  # whose settings are spelt otherwise
+    assert take_over([moved], grid.path, tmp_path / "moved") == {}  # whose settings are spelt otherwise
     assert (
-        CellFolder(grid.path).read(one) is not None and take_over([one], grid.path, tmp_path / "gone") == []
+        CellFolder(grid.path).read(one) is not None and take_over([one], grid.path, tmp_path / "gone") == {}
     )  # nobody can compare
     with pytest.raises(UsageError, match="was measured with init 'start', not 'real'; name another folder"):
         grid.read(cell("a", settings=settings()))
@@ -74,7 +75,7 @@ def test_a_cell_is_of_the_set_that_it_started_from(start: DistilledSet, tmp_path
         f"output: '{grid.result_file(one)}' was measured with what init 'start' held then; "
         "name another folder with --output, or delete the file"
     )
-    assert take_over([one], grid.path, tmp_path / "other") == []
+    assert take_over([one], grid.path, tmp_path / "other") == {}
 
 
 def test_who_did_not_note_the_set_is_read_where_there_is_none(start: DistilledSet, tmp_path: Path) -> None:
@@ -84,10 +85,10 @@ def test_who_did_not_note_the_set_is_read_where_there_is_none(start: DistilledSe
         run_of(grid, one)
         grid.collect(one)
         assert "start" not in read_json(grid.result_file(one))
-    assert grid.read(by_name) is not None and take_over([by_name], grid.path, tmp_path / "new") == ["a"]
+    assert grid.read(by_name) is not None and [*take_over([by_name], grid.path, tmp_path / "new")] == ["a"]
     with pytest.raises(UsageError, match=r"b.json' is of an earlier version, which did not note what init 'start' held; name an"):
         grid.read(from_set)
-    assert take_over([from_set], grid.path, tmp_path / "new") == []
+    assert take_over([from_set], grid.path, tmp_path / "new") == {}
 
 
 def test_a_set_is_opened_once_for_all_seeds(start: DistilledSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +124,7 @@ def test_a_cell_is_of_the_experts_in_its_store(start: DistilledSet, tmp_path: Pa
     TrajectoryStore(tmp_path / "experts", {**made, "data": "others"})
     with pytest.raises(UsageError, match="a.json' was measured with what experts.store 'experts' held then; name another folder"):
         grid.read(one)
-    assert grid.read(one, opening=False) is not None and take_over([one], grid.path, tmp_path / "new") == []
+    assert grid.read(one, opening=False) is not None and take_over([one], grid.path, tmp_path / "new") == {}
     old = replace(found[0] or CellRecord(), store=None)  # of an earlier version
     write_json(grid.result_file(one), old, CELL)
     assert grid.read(one) is not None

@@ -19,9 +19,10 @@ from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.progress import NoProgress
 from limbeck.studies import matrix
-from limbeck.studies.cells import CELL, Cell, take_over
+from limbeck.studies.cells import CELL, Cell
 from limbeck.studies.entrants import Entrant, grid
 from limbeck.studies.images import SourceImages
+from limbeck.studies.taken import take_over
 
 WORDS = ("--methods", "random,k-center", "--base", "scenes/random-ipc1", "--data", "photos.npz", "--output", "cmp")
 
@@ -109,11 +110,11 @@ def test_cells_of_other_images_are_not_taken_over(compared: Callable[..., Any], 
     entrant = Entrant("random", "scenes/random-ipc1", 1, {"data.source": "photos.npz"})
     cells = grid([entrant], [0], {})
     write_photos(1)
-    assert take_over(cells, Path("cmp"), tmp_path / "others") == []
+    assert take_over(cells, Path("cmp"), tmp_path / "others") == {}
     Path("photos.npz").unlink()
-    assert take_over(cells, Path("cmp"), tmp_path / "nowhere") == []
+    assert take_over(cells, Path("cmp"), tmp_path / "nowhere") == {}
     write_photos(0)
-    assert take_over(cells, Path("cmp"), tmp_path / "same") == ["random-ipc1-seed0"]
+    assert [*take_over(cells, Path("cmp"), tmp_path / "same")] == ["random-ipc1-seed0"]
 
 
 @pytest.mark.parametrize(

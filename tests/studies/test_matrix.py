@@ -22,8 +22,9 @@ from limbeck.runtime.files import read_json
 from limbeck.runtime.progress import NoProgress, Stage
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies import matrix
-from limbeck.studies.cells import CellFolder, CellRecord, comparison, take_over
+from limbeck.studies.cells import CellFolder, CellRecord, comparison
 from limbeck.studies.matrix import distill_command
+from limbeck.studies.taken import take_over
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_what_an_earlier_version_measured_otherwise_is_not_taken_for_a_result(tm
         UsageError, match=r"b.json' was measured by an earlier version: experts.curriculum: 'pad' took other images"
     ):
         folder.read(cells[1])
-    assert take_over(cells, tmp_path / "grid", tmp_path / "other") == ["a"]
+    assert [*take_over(cells, tmp_path / "grid", tmp_path / "other")] == ["a"]
     sizes = {size: replace(cell("c"), settings=settle({"data.size": size})) for size in (28, 32)}
     old = CellRecord.from_dict(held)
     for size, one in sizes.items():

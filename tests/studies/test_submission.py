@@ -11,9 +11,10 @@ from limbeck.evaluation.statistics import summarise
 from limbeck.recipes import load_recipe
 from limbeck.runtime.errors import UsageError
 from limbeck.studies.acceptance import read_submission
-from limbeck.studies.cells import Cell, CellFolder, CellRecord, take_over
+from limbeck.studies.cells import Cell, CellFolder, CellRecord
 from limbeck.studies.comp_dd import comp_dd, scenes
 from limbeck.studies.submission import checksum, write_submission
+from limbeck.studies.taken import take_over
 
 
 def cell(part: Any, seed: int, prefix: str = "", **overrides: str) -> Cell:
@@ -188,12 +189,12 @@ def test_cells_of_equal_settings_are_taken_over(tmp_path: Path) -> None:
     own = CellFolder(tmp_path / "mine")
     own.path.joinpath("cells").mkdir(parents=True)
     own.result_file(mine[2]).write_text(json.dumps({**record(mine[2]), "note": "measured here"}))
-    assert take_over(mine, tmp_path / "theirs", own.path) == [mine[0].name]
+    assert [*take_over(mine, tmp_path / "theirs", own.path)] == [mine[0].name]
     found = own.read(mine[0])
     assert found is not None and found.name == mine[0].name and found.accuracy.to_dict() == record(mine[0])["accuracy"]
     assert found.facts == mine[0].facts and found.recipe == mine[0].recipe
     assert json.loads(own.result_file(mine[2]).read_text())["note"] == "measured here"
     assert own.read(mine[1]) is None  # other epochs
-    assert take_over(mine, tmp_path / "theirs", own.path) == []
+    assert take_over(mine, tmp_path / "theirs", own.path) == {}
     with pytest.raises(UsageError, match="^--reuse: .*nowhere' has no folder cells/"):
         take_over(mine, tmp_path / "nowhere", own.path)
