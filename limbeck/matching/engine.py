@@ -9,9 +9,11 @@ Nothing is decided by a timing, which would differ from one start to the next.
 
 import copy
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +26,7 @@ from limbeck.matching.settings import EngineSettings, Precision
 from limbeck.matching.steps import StepDraw, StudentStep
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_lanes, automatic_micro_batch, largest_activation
+from limbeck.runtime.ahead import made_side_by_side
 from limbeck.runtime.devices import STAND_IN, WITHOUT_BF16, fast_bf16, has_values, on_gpu, resolve_device, slow_bf16
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.lanes import lanes
@@ -188,7 +191,13 @@ def within_budget(problem: Problem, adjoint: Adjoint, settings: EngineSettings, 
 
 def _step(problem: Problem, settings: EngineSettings, decided: Arrangement) -> StudentStep:
     precision = precision_of(problem.device, settings, decided)
-    return StudentStep(problem.network, problem.loss, decided.compiled, precision, decided.micro_batch, decided.lanes)
+    return _student(problem.network, problem.loss, decided.compiled, precision, decided.micro_batch, decided.lanes)
+
+
+@lru_cache(maxsize=4)
+def _student(*parts: Any) -> StudentStep:
+    """The same step for the same parts, which is compiled once while it is set up and used."""
+    return StudentStep(*parts)
 
 
 def _compiled(
@@ -208,25 +217,33 @@ def _compile(problem: Problem, adjoint: WalkBack, step: StudentStep, progress: P
     """Call every function that the walk will use once for every size of a micro-batch; else it is `said`."""
     if not has_values(problem.device):
         return True  # nothing runs there that could be compiled
-    torch.compiler.reset()  # its limit on recompilations counts over all networks of a process
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()  # its limit on recompilations counts over all networks of a process
     sizes = sorted({size for batch in problem.batches for size in step.sizes(batch)})
     walked = adjoint.steps_back(problem.steps)
     plain, again = problem.steps > kept, walked > kept
     with progress.stage("compile", len(sizes) * (plain + again + 2 * (kept > 0))) as stage:
-        try:
+
+        def call(advance: int) -> None:
+            """Every function once."""
             for size in sizes:
                 theta, x, y, direction = problem.example(size)
                 if plain:
                     step.gradient(theta, x, y)
-                    stage.advance()
+                    stage.advance(advance)
                 if again:
                     step.pullback(theta, x, y, direction, by_theta=adjoint.by_theta)
-                    stage.advance()
+                    stage.advance(advance)
                 if kept:
                     held = step.keep(theta, x, y)[1]
-                    stage.advance()
+                    stage.advance(advance)
                     step.pullback(theta, x, y, direction, held)
-                    stage.advance()
+                    stage.advance(advance)
+
+        try:
+            with made_side_by_side():
+                call(advance=0)
+            call(advance=1)
         except Exception as error:  # noqa: BLE001 (a compiler fails in many ways, and none may stop the run)
             progress.say(f"warning: {said} ({type(error).__name__})")
             return False

@@ -5,7 +5,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import cycle
 from typing import Any, TypeVar
 
@@ -18,8 +17,9 @@ from limbeck.matching.derivatives import Derivatives, Pulled, Reverse
 from limbeck.matching.settings import Precision, SmallChunk
 from limbeck.networks import micro_batches
 from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.ahead import Ahead
 from limbeck.runtime.compiling import compiled
-from limbeck.runtime.devices import has_values, new_step
+from limbeck.runtime.devices import has_values, new_step, on_gpu
 from limbeck.runtime.errors import require
 from limbeck.runtime.lanes import lanes
 from limbeck.runtime.random import generator
@@ -135,8 +135,9 @@ class StudentStep:
         plain = Reverse(self.network, self.loss, dtype)
         functions = plain if stages is None else Staged(self.network, stages, self.loss)
         object.__setattr__(self, "_plain", plain)
-        compiles = self.compiled and has_values(next(self.network.module.parameters()).device)
-        object.__setattr__(self, "functions", _Compiled(functions, self.lanes > 1) if compiles else functions)
+        device = next(self.network.module.parameters()).device
+        compiles = self.compiled and has_values(device)
+        object.__setattr__(self, "functions", _Compiled(functions, self.lanes, on_gpu(device)) if compiles else functions)
 
     def value(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """ℓ, a scalar that autograd can differentiate as often as asked, uncompiled and of the whole batch."""
@@ -222,13 +223,17 @@ class StudentStep:
 
 
 class _Compiled(Derivatives):
-    """The same functions through `torch.compile`, each at its first call."""
+    """The same functions, each compiled at its first call: ahead of time for a CPU, through `torch.compile` for a GPU."""
 
-    def __init__(self, functions: Derivatives, side_by_side: bool) -> None:
+    def __init__(self, functions: Derivatives, lanes: int, gpu: bool) -> None:
         self.keeps_tensors = functions.keeps_tensors
-        call = partial(compiled, side_by_side=side_by_side)
-        self._gradient, self._pullback, self._pullback_data = map(
-            call, (functions.gradient, functions.pullback, functions.pullback_data)
+
+        def call(function: Callable[..., Any], cuda_graphs: bool = True) -> Callable[..., Any]:
+            later = compiled(function, cuda_graphs, side_by_side=lanes > 1)
+            return later if gpu else Ahead(function, lanes, otherwise=later)
+
+        self._gradient, self._pullback, self._pullback_data = (
+            call(one) for one in (functions.gradient, functions.pullback, functions.pullback_data)
         )
         self._keep, self._pullback_kept = functions.keep, functions.pullback_kept
         if functions.keeps_tensors:  # a CUDA graph writes its results where the last call's lie, and these must outlive many calls

@@ -18,6 +18,14 @@ from limbeck.runtime.kept import cache_root
 from limbeck.runtime.leftovers import new_passing_folder, remove
 
 LIMIT = 64
+OPTIONS = {
+    # As it comes, the compiler writes whatever many places read to memory, masks of one byte an element among them, and a pass
+    # with such a mask is ten times slower than one that computes it again.
+    **{f"realize_{kind}_threshold": 2000 for kind in ("reads", "acc_reads", "opcount")},
+    # What the processor can do stands in its flags. The compiler would build, load and run a library for each kind of instruction
+    # once more, in every new cache: a fifth of the time of the first compilation.
+    "cpp.vec_isa_ok": True,
+}
 
 
 def compiled(function: Callable[..., Any], cuda_graphs: bool = True, side_by_side: bool = False) -> Callable[..., Any]:
@@ -37,13 +45,7 @@ def compiled(function: Callable[..., Any], cuda_graphs: bool = True, side_by_sid
     for limit in ("recompile_limit", "cache_size_limit"):  # its name since torch 2.7, and before
         if getattr(torch._dynamo.config, limit, LIMIT) < LIMIT:
             setattr(torch._dynamo.config, limit, LIMIT)
-    # As it comes, the compiler writes whatever many places read to memory, masks of one byte an element among them, and a
-    # pass with such a mask is ten times slower than one that computes it again.
-    most = {f"realize_{kind}_threshold": 2000 for kind in ("reads", "acc_reads", "opcount")}
-    # What the processor can do stands in its flags. The compiler would build, load and run a library for each kind of instruction
-    # once more, in every new cache: a fifth of the time of the first compilation.
-    flags = {"cpp.vec_isa_ok": True}
-    options = {**most, **flags, "triton.cudagraphs": cuda_graphs and not side_by_side, "cpp_wrapper": side_by_side}
+    options = {**OPTIONS, "triton.cudagraphs": cuda_graphs and not side_by_side, "cpp_wrapper": side_by_side}
     known = torch._inductor.list_options()
     return torch.compile(function, fullgraph=True, dynamic=False, options={key: options[key] for key in options if key in known})
 

@@ -183,11 +183,16 @@ def undisturbed() -> Iterator[None]:
             cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32 = flags
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> AbstractContextManager[None]:
     """Inside the block torch computes on one thread of the CPU: sums then round alike on any number of cores."""
+    return so_many_threads(1)
+
+
+@contextmanager
+def so_many_threads(number: int) -> Iterator[None]:
+    """Inside the block torch computes on that many threads of the CPU."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
     try:
         yield
     finally:

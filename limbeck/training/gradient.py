@@ -16,8 +16,9 @@ from limbeck.networks import micro_batches
 from limbeck.networks.batch_norm import over_ranks
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.stages import NetworkStage, Parameters
+from limbeck.runtime.ahead import Ahead
 from limbeck.runtime.compiling import compiled
-from limbeck.runtime.devices import new_step
+from limbeck.runtime.devices import new_step, on_gpu
 from limbeck.runtime.ranks import Ranks
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -110,7 +111,7 @@ class Gradient:
         # On a CPU the closed form gains nothing uncompiled, and autograd frees what it has used. `vmap` does not go through the
         # memory layouts that the closed form asks for.
         together = vmap(grad(self._value), randomness="error")
-        object.__setattr__(self, "_function", compiled(function) if self.compile else self._by_autograd)
+        object.__setattr__(self, "_function", self._compiled(function) if self.compile else self._by_autograd)
         object.__setattr__(self, "_stacked", compiled(together) if self.compile else together)
 
     def __call__(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -126,6 +127,11 @@ class Gradient:
             for part in parts:  # one by one: a CUDA graph writes its results where the last call's lie
                 total.add_(self._call(self._function, theta, *part), alpha=len(part[0]) / len(x))
             return total
+
+    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Ahead of time for a CPU, but where a call draws random numbers."""
+        later, device = compiled(function), next(self.network.module.parameters()).device
+        return later if on_gpu(device) or self.network.has_dropout else Ahead(function, otherwise=later)
 
     def _call(self, function: Callable[..., Any], theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         if self.compile:
