@@ -136,8 +136,8 @@ class StudentStep:
         functions = plain if stages is None else Staged(self.network, stages, self.loss)
         object.__setattr__(self, "_plain", plain)
         device = next(self.network.module.parameters()).device
-        compiles = self.compiled and has_values(device)
-        object.__setattr__(self, "functions", _Compiled(functions, self.lanes, on_gpu(device)) if compiles else functions)
+        compiles, ahead = self.compiled and has_values(device), stages is not None and not on_gpu(device)
+        object.__setattr__(self, "functions", _Compiled(functions, self.lanes, ahead) if compiles else functions)
 
     def value(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """ℓ, a scalar that autograd can differentiate as often as asked, uncompiled and of the whole batch."""
@@ -223,14 +223,14 @@ class StudentStep:
 
 
 class _Compiled(Derivatives):
-    """The same functions, each compiled at its first call: ahead of time for a CPU, through `torch.compile` for a GPU."""
+    """The same functions, each compiled at its first call: ahead of time, or through `torch.compile`."""
 
-    def __init__(self, functions: Derivatives, lanes: int, gpu: bool) -> None:
+    def __init__(self, functions: Derivatives, lanes: int, ahead: bool) -> None:
         self.keeps_tensors = functions.keeps_tensors
 
         def call(function: Callable[..., Any], cuda_graphs: bool = True) -> Callable[..., Any]:
             later = compiled(function, cuda_graphs, side_by_side=lanes > 1)
-            return later if gpu else Ahead(function, lanes, otherwise=later)
+            return Ahead(function, lanes, otherwise=later) if ahead else later
 
         self._gradient, self._pullback, self._pullback_data = (
             call(one) for one in (functions.gradient, functions.pullback, functions.pullback_data)

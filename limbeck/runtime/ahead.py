@@ -76,16 +76,12 @@ class Traced:
             returned.append(tree)
             return results
 
-        graph, threads = make_fx(flat, tracing_mode="fake")(*tensors), torch.get_num_threads()
+        graph, threads = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*tensors), torch.get_num_threads()
         graph._tracer_cls = None  # a graph that is unpacked is traced again: plainly, not with values as it was here
         return cls(graph, tensors, threads, _place() / f"{_identity(graph, tensors, threads)}.so"), returned[0]
 
     def make(self) -> None:
-        """Make the library.
-
-        Raises:
-            RuntimeError: for operations of somebody's own, which are called by way of Python; and whatever the compiler raises.
-        """
+        """Make the library; raises whatever the compiler raises."""
         import torch._inductor
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,8 +91,6 @@ class Traced:
             options = {key: value for key, value in {**OPTIONS, **ONCE}.items() if key in known}
             options["aot_inductor.output_path"] = str(made)
             torch._inductor.aot_compile(self.graph, tuple(self.tensors), options=options)
-            if made.with_suffix(".json").exists():
-                raise RuntimeError("it has operations that no library can call")
             os.replace(made, self.path)
 
 
@@ -114,7 +108,8 @@ def _identity(graph: torch.fx.GraphModule, tensors: Sequence[Tensor], threads: i
         (name, tuple(value.shape), str(value.dtype), array_fingerprint(value.reshape(-1).view(torch.uint8).numpy(force=True)))
         for name, value in sorted(graph.state_dict().items())
     ]
-    return fingerprint([code, inputs, constants, torch.__version__, torch.version.git_version, OPTIONS, threads])
+    asked = [torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision(), OPTIONS, threads]
+    return fingerprint([code, inputs, constants, torch.__version__, torch.version.git_version, *asked])
 
 
 _missing: list[Traced] | None = None
@@ -149,7 +144,7 @@ class Ahead:
     """`function` of tensors, and of trees of them, compiled at its first call with arguments of a shape; without gradients.
 
     Args:
-        function: what it does to tensors may depend on their shapes alone.
+        function: what it does to tensors may depend on their shapes alone, and draws nothing.
         at_once: how many threads may be in it at the same time.
         otherwise: what is called in its place with arguments that it cannot be compiled for; None raises.
 
@@ -171,7 +166,7 @@ class Ahead:
         """Its value.
 
         Raises:
-            RuntimeError: where it cannot be compiled, and whatever the compiler raises.
+            RuntimeError: where it cannot be run, and whatever the compiler raises.
         """
         tensors, given = tree_flatten(arguments)
         seen = (given, torch.get_num_threads(), *((x.shape, x.stride(), x.dtype) for x in tensors))
@@ -190,19 +185,27 @@ class Ahead:
                 return True
             try:
                 traced, returned = self._traced.get(seen) or Traced.of(self.function, tensors, given)
-                if not traced.path.exists():
-                    if _missing is not None:
-                        self._traced[seen] = traced, returned
-                        _missing.append(traced)
-                        return False
-                    traced.make()
-                self._made[seen] = Library(traced.path, self.at_once), returned
+                if _missing is not None and not traced.path.exists():
+                    self._traced[seen] = traced, returned
+                    _missing.append(traced)
+                    return False
+                opened = self._opened(traced)
+                opened(tensors)  # one that has operations of somebody's own can be made, and not be run
+                self._made[seen] = opened, returned
                 self._traced.pop(seen, None)
             except Exception:  # a compiler fails in many ways
                 if self.otherwise is None:
                     raise
                 self._made[seen] = None
         return True
+
+    def _opened(self, traced: Traced) -> "Library":
+        """Its library, made where there is none that can be opened."""
+        if traced.path.exists():
+            with suppress(OSError):  # it is damaged
+                return Library(traced.path, self.at_once)
+        traced.make()
+        return Library(traced.path, self.at_once)
 
 
 @dataclass(frozen=True, eq=False)

@@ -105,13 +105,11 @@ class Gradient:
     _stacked: Callable[..., Any] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        function: Callable[..., Any] = grad(self._value)
-        if self.compile and (stages := self.network.stages()) is not None:
-            function = StagedGradient(self.network, stages, self.loss)
+        stages = self.network.stages() if self.compile else None
         # On a CPU the closed form gains nothing uncompiled, and autograd frees what it has used. `vmap` does not go through the
         # memory layouts that the closed form asks for.
         together = vmap(grad(self._value), randomness="error")
-        object.__setattr__(self, "_function", self._compiled(function) if self.compile else self._by_autograd)
+        object.__setattr__(self, "_function", self._compiled(stages) if self.compile else self._by_autograd)
         object.__setattr__(self, "_stacked", compiled(together) if self.compile else together)
 
     def __call__(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -128,10 +126,13 @@ class Gradient:
                 total.add_(self._call(self._function, theta, *part), alpha=len(part[0]) / len(x))
             return total
 
-    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Ahead of time for a CPU, but where a call draws random numbers."""
+    def _compiled(self, stages: Sequence[NetworkStage] | None) -> Callable[..., Any]:
+        """Ahead of time for a CPU where the network is in stages, which are nothing but operations on their tensors."""
+        if stages is None:
+            return compiled(grad(self._value))
+        function = StagedGradient(self.network, stages, self.loss)
         later, device = compiled(function), next(self.network.module.parameters()).device
-        return later if on_gpu(device) or self.network.has_dropout else Ahead(function, otherwise=later)
+        return later if on_gpu(device) else Ahead(function, otherwise=later)
 
     def _call(self, function: Callable[..., Any], theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         if self.compile:

@@ -7,38 +7,54 @@ import pytest
 import torch
 from matching.one_step import CLASSES, At, error, everything, same, student
 from torch import Tensor
-from torch._dynamo.utils import counters
 
 from limbeck.augmentation import Dsa
 from limbeck.augmentation_settings import OPERATIONS
 from limbeck.losses import soft_cross_entropy
+from limbeck.matching import steps
 from limbeck.matching.adjoint import Exact, InnerLoop
 from limbeck.matching.closed_form import Kept
 from limbeck.matching.settings import Precision
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.networks.flat import flat_network
+from limbeck.runtime.ahead import Ahead, Library, Traced
 from limbeck.runtime.random import generator
+
+opened: list[Traced] = []
 
 
 def graphs() -> int:
     """How many graphs have been made so far."""
-    return int(counters["stats"]["unique_graphs"])
+    return len(opened)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def counted() -> Iterator[None]:
+    """Graphs are counted, and none is computed through `torch.compile`."""
+    usual = Ahead._opened
+
+    def counting(self: Ahead, traced: Traced) -> Library:
+        opened.append(traced)
+        return usual(self, traced)
+
+    def refused(*arguments: Any, **options: Any) -> Callable[..., Any]:
+        return lambda *tensors: pytest.fail("it could not be compiled ahead of time")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Ahead, "_opened", counting)
+        patched.setattr(steps, "compiled", refused)
+        yield
 
 
 @pytest.fixture
-def traced_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Steps are traced and guarded as ever, but their graphs are run as they are: seconds instead of half a minute."""
+def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are traced as ever, but their graphs are run as they are: seconds instead of half a minute."""
 
-    compile = torch.compile
+    def as_it_is(self: Ahead, traced: Traced) -> Callable[..., Any]:
+        opened.append(traced)
+        return lambda tensors: traced.graph(*tensors)
 
-    def traced(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-        backend = {"backend": "eager", "options": None}
-        return compile(function, **{**options, **backend})
-
-    monkeypatch.setattr(torch, "compile", traced)
-    torch.compiler.reset()  # the limit on recompilations counts over all tests
-    yield
-    torch.compiler.reset()
+    monkeypatch.setattr(Ahead, "_opened", as_it_is)
 
 
 def iterate(step: StudentStep, shape: tuple[int, int, int, int], batch_syn: int | None, kept: int, iteration: int) -> set[str]:
@@ -46,11 +62,11 @@ def iterate(step: StudentStep, shape: tuple[int, int, int, int], batch_syn: int 
     draws = generator(0, "iterate", iteration)
     theta = step.network.initial(draws)
     images, labels = torch.randn(shape, generator=draws), torch.randn(shape[0], CLASSES, generator=draws)
-    steps = draw_steps(shape, batch_syn, 12, Dsa(), 0, iteration)
-    inner = InnerLoop(step, theta, steps)
+    drawn = draw_steps(shape, batch_syn, 12, Dsa(), 0, iteration)
+    inner = InnerLoop(step, theta, drawn)
     (found,) = Exact(kept=kept)(inner, images, labels, torch.tensor(0.05), lambda theta: theta.square().sum())
     assert found.images.isfinite().all()
-    return {draw.augmentation.operation for draw in steps}
+    return {draw.augmentation.operation for draw in drawn}
 
 
 @pytest.mark.usefixtures("traced_only")
@@ -101,7 +117,9 @@ def test_one_graph_however_the_images_lie_in_memory() -> None:
         ("ConvNetD2-w4", (3, 10, 8), "reverse"),  # a pooling leaves out a row, so that there are no stages
     ],
 )
-def test_low_precision_is_traced_whole(name: str, shape: tuple[int, int, int], kind: str) -> None:
+def test_low_precision_is_traced_whole(name: str, shape: tuple[int, int, int], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that are not in stages go through `torch.compile`, whose graphs are run as they are here, too."""
+    monkeypatch.setattr(steps, "compiled", lambda function, *how, **more: torch.compile(function, fullgraph=True, backend="eager"))
     plain = student(name, shape, kind, precision="bf16")
     traced = StudentStep(plain.network, soft_cross_entropy, True, "bf16")
     at = At(plain.network, 3, shape).float()
@@ -115,7 +133,6 @@ def test_low_precision_is_traced_whole(name: str, shape: tuple[int, int, int], k
 @pytest.fixture(scope="module")
 def compiled() -> StudentStep:
     """A compiled step that the tests below share, of micro-batches of 2."""
-    torch.compiler.reset()
     network = flat_network("ConvNetD1-w4", (3, 8, 8), CLASSES)
     return StudentStep(network, soft_cross_entropy, compiled=True, micro_batch=2)
 
@@ -173,7 +190,6 @@ def test_lanes_give_the_product_of_micro_batches(compiled: StudentStep) -> None:
 )
 def test_other_compiled_steps_equal_plain(name: str, shape: tuple[int, int, int], precision: Precision) -> None:
     """All five functions."""
-    torch.compiler.reset()
     network = flat_network(name, shape, CLASSES)
     step = StudentStep(network, soft_cross_entropy, True, precision, None if "batchnorm" in name else 3)
     plain = StudentStep(network, soft_cross_entropy)

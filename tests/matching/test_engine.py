@@ -27,6 +27,7 @@ from limbeck.matching.settings import EngineSettings
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.networks.flat import flat_network
 from limbeck.networks.micro_batches import automatic_lanes, automatic_micro_batch, output_sizes
+from limbeck.runtime.ahead import Ahead
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.memory import measure
@@ -334,6 +335,7 @@ def test_no_compiler_is_a_warning_and_the_same_gradient(monkeypatch):
         return call
 
     monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(Ahead, "_opened", broken())
     case = problem()
     said = Said()
     step, adjoint, decided = prepare(case, Exact(), EngineSettings(compile="yes"), said)
@@ -353,7 +355,11 @@ def test_a_compiler_that_cannot_do_lanes_does_one_micro_batch_after_the_other(mo
         whole = compile(function, fullgraph=True, dynamic=False, backend="eager")
         return call if options["options"].get("cpp_wrapper") else whole
 
+    def no_library(self, traced):
+        raise RuntimeError("no compiler")
+
     monkeypatch.setattr(torch, "compile", broken_outside_the_lock)
+    monkeypatch.setattr(Ahead, "_opened", no_library)
     monkeypatch.setattr("limbeck.matching.engine.automatic_lanes", lambda *arguments: 2)
     case = problem()
     said = Said()
