@@ -10,7 +10,7 @@ Nothing is decided by a timing, which would differ from one start to the next.
 import copy
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -191,7 +191,8 @@ def within_budget(problem: Problem, adjoint: Adjoint, settings: EngineSettings, 
 
 def _step(problem: Problem, settings: EngineSettings, decided: Arrangement) -> StudentStep:
     precision = precision_of(problem.device, settings, decided)
-    return _student(problem.network, problem.loss, decided.compiled, precision, decided.micro_batch, decided.lanes)
+    parts = (problem.network, problem.loss, decided.compiled, precision, decided.micro_batch, decided.lanes)
+    return _student(*parts) if isinstance(problem.loss, Hashable) else StudentStep(*parts)
 
 
 @lru_cache(maxsize=4)

@@ -89,7 +89,8 @@ class StudentStep:
     Args:
         network: f.
         loss: ℓ(logits, y), twice differentiable, a mean over the batch.
-        compiled: whether the functions go through `torch.compile`; one graph per size of a micro-batch.
+        compiled: whether the functions are compiled, for each size of a micro-batch: ahead of time (`runtime/ahead.py`) on a CPU
+            where the network is in stages, else through `torch.compile`.
         precision: of convolutions and matrix products: `fp32`, `tf32` (on CUDA), `bf16`; θ, λ and sums stay as they come.
         micro_batch: images at a time; None takes a batch whole.
         lanes: how many micro-batches are computed side by side, each on one core of the CPU (compiled only).
@@ -97,8 +98,8 @@ class StudentStep:
     Raises:
         ValueError: for micro-batches of a network with batch norm, and for lanes of steps that are not compiled.
 
-    The compiler takes a limited number of graphs of one function in a process (`runtime/compiling.py`), of all networks and sizes
-    together; `torch.compiler.reset()` starts anew.
+    `torch.compile` takes a limited number of graphs of one function in a process (`runtime/compiling.py`), of all networks and
+    sizes together; `torch.compiler.reset()` starts anew.
 
     Example:
         >>> import torch

@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 from warnings import catch_warnings, simplefilter
@@ -29,6 +28,7 @@ from limbeck.runtime.executor.environment import cores
 from limbeck.runtime.executor.interface import Tick
 from limbeck.runtime.executor.local import Local
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+from limbeck.runtime.leftovers import passing_folder, tidy_once
 
 LIBRARY = "function.so"
 # Two or three libraries are made at a time: what helps with many of them takes longer than it saves.
@@ -84,10 +84,10 @@ class Traced:
         """Make the library; raises whatever the compiler raises."""
         import torch._inductor
 
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self.path.parent, prefix=".") as folder, catch_warnings(), so_many_threads(self.threads):
+        tidy_once(self.path.parent)
+        with passing_folder(self.path.parent) as folder, catch_warnings(), so_many_threads(self.threads):
             simplefilter("ignore", FutureWarning)  # torch's, of itself
-            made, known = Path(folder) / LIBRARY, torch._inductor.list_options()
+            made, known = folder / LIBRARY, torch._inductor.list_options()
             options = {key: value for key, value in {**OPTIONS, **ONCE}.items() if key in known}
             options["aot_inductor.output_path"] = str(made)
             torch._inductor.aot_compile(self.graph, tuple(self.tensors), options=options)

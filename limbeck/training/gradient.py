@@ -91,7 +91,8 @@ class Gradient:
     Args:
         network: f.
         loss: ℓ(logits, y), differentiable, a mean over the batch.
-        compile: whether g goes through `torch.compile`, one graph for every size of a micro-batch.
+        compile: whether g is compiled, for each size of a micro-batch: ahead of time (`runtime/ahead.py`) on a CPU where the
+            network is in stages, else through `torch.compile`.
         micro_batch: images at a time; None takes a batch whole.
         sizes: of micro-batches that are compiled for; others are computed uncompiled, None none of them.
     """
